@@ -1,0 +1,317 @@
+// The chat page. Everything that comes from the server or the customer is put in as text, never as HTML.
+"use strict";
+
+const POLL_MILLISECONDS = 3000;
+const DECISIONS = { reply: "直接回答", clarify: "请客户澄清", out_of_scope: "超出服务范围", escalate: "转人工", silent: "人工处理中" };
+const SENTIMENTS = { negative: "负面", neutral: "中性", positive: "正面" };
+const REASONS = {
+  person_requested: "客户要求人工",
+  handoff_word: "出现须转人工的词语",
+  complaint: "投诉",
+  negative_sentiment: "连续负面情绪",
+  low_confidence: "把握不足",
+  owned_by_agent: "会话由人工负责",
+  non_text: "不是文字消息",
+  empty_message: "空消息",
+};
+
+const element = (id) => document.getElementById(id);
+const turns = element("turns");
+const text = element("text");
+const send = element("send");
+const banner = element("banner");
+const stateLine = element("state");
+const keyForm = element("key-form");
+
+// The session lives as long as the tab, so that a reload finds it again.
+let session = stored("session") || newId();
+let key = stored("key") || "";
+let lastSeq = 0;
+let owner = "bot";
+let ticket = "";
+let waiting = 0;
+let exists = false;
+// Counts sessions: an answer that belongs to an earlier one is dropped.
+let round = 0;
+
+store("session", session);
+
+function stored(name) {
+  try { return sessionStorage.getItem("yingda-" + name); } catch { return null; }
+}
+
+function store(name, value) {
+  try { sessionStorage.setItem("yingda-" + name, value); } catch { /* private mode: the tab remembers nothing */ }
+}
+
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return "web-" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function make(tag, className, content) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (content !== undefined) node.textContent = content;
+  return node;
+}
+
+function scrollDown() {
+  turns.scrollTop = turns.scrollHeight;
+}
+
+function addTurn(kind, content, author) {
+  const turn = make("div", "turn " + kind);
+  if (author) turn.append(make("div", "author", author));
+  turn.append(make("div", "bubble", content));
+  turns.append(turn);
+  scrollDown();
+  return turn;
+}
+
+function addDots() {
+  const turn = make("div", "turn bot");
+  const bubble = make("div", "bubble");
+  const dots = make("span", "dots");
+  dots.setAttribute("role", "img");
+  dots.setAttribute("aria-label", "正在输入");
+  dots.append(make("i"), make("i"), make("i"));
+  bubble.append(dots);
+  turn.append(bubble);
+  turns.append(turn);
+  scrollDown();
+  return turn;
+}
+
+function percent(value) {
+  return (value * 100).toFixed(1) + "%";
+}
+
+function addDetails(turn, answer) {
+  const details = make("details");
+  details.append(make("summary", "", "详情"));
+  const list = make("dl");
+  const row = (name, lines) => {
+    if (!lines.length) return;
+    const cell = make("dd");
+    for (const line of lines) cell.append(make("div", "", line));
+    list.append(make("dt", "", name), cell);
+  };
+  const reason = answer.reason ? "（" + (REASONS[answer.reason] || answer.reason) + "）" : "";
+  row("决定", [(DECISIONS[answer.decision] || answer.decision) + reason]);
+  row("意图", (answer.intents || []).map((intent) => intent.label + "  " + percent(intent.probability)));
+  if (answer.sentiment) {
+    const scores = answer.sentiment;
+    row("情绪", [
+      (SENTIMENTS[scores.label] || scores.label) + "  负 " + percent(scores.negative) + " / 中 " + percent(scores.neutral) + " / 正 " + percent(scores.positive),
+    ]);
+  }
+  row("知识", (answer.matches || []).map((match) => match.score.toFixed(3) + "  " + match.question + "  [" + match.knowledge_id + "]"));
+  row("模型", [answer.model]);
+  const timings = answer.timings;
+  row("用时", [
+    timings.total_ms.toFixed(1) + " 毫秒（排队 " + timings.queue_ms.toFixed(1) + "，模型 " + timings.model_ms.toFixed(1) + "，检索 " + timings.search_ms.toFixed(1) + "）",
+  ]);
+  details.append(list);
+  turn.append(details);
+}
+
+function addChoices(turn, choices) {
+  if (!choices || !choices.length) return;
+  const row = make("div", "choices");
+  row.setAttribute("role", "group");
+  row.setAttribute("aria-label", "您是不是想问");
+  for (const choice of choices) {
+    const button = make("button", "", choice.question);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      for (const other of row.querySelectorAll("button")) other.disabled = true;
+      say(choice.question);
+    });
+    row.append(button);
+  }
+  turn.append(row);
+}
+
+function showOwner(nextOwner, ticketId, agent) {
+  if (owner === "agent" && nextOwner === "bot") {
+    addTurn("note", "人工服务已结束，智能客服继续为您服务");
+  }
+  owner = nextOwner;
+  ticket = nextOwner === "agent" ? ticketId || ticket : "";
+  banner.hidden = owner !== "agent";
+  banner.textContent = owner === "agent" ? "已转人工，工单号 " + ticket + (agent ? "，客服 " + agent + " 为您服务" : "，请稍候，客服会在这里回复您") : "";
+  stateLine.textContent = owner === "agent" ? "人工客服为您服务" : "智能客服为您服务";
+}
+
+// What went wrong, as a sentence; `code` is the server's word for it, or ours.
+class Failure extends Error {
+  constructor(code, message, retryAfter) {
+    super(message);
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+async function call(method, path, body) {
+  const headers = {};
+  if (key) headers.Authorization = "Bearer " + key;
+  if (body) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body ? JSON.stringify(body) : undefined, cache: "no-store" });
+  } catch {
+    throw new Failure("offline", "连接不上服务，请检查网络后重试。");
+  }
+  let answer = null;
+  try { answer = await response.json(); } catch { /* no JSON: the status speaks below */ }
+  if (response.ok && answer) return answer;
+  const error = answer && answer.error;
+  if (response.status === 401) {
+    keyForm.hidden = false;
+    element("key").focus();
+  }
+  const message = error ? error.message + "。" + (error.hint || "") : "服务出错（" + response.status + "），请稍后重试。";
+  throw new Failure(error ? error.code : "status_" + response.status, message, Number(response.headers.get("Retry-After")) || 0);
+}
+
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+// Asks again by itself while the service is busy. The message id makes that safe: nothing is answered twice.
+async function ask(message) {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await call("POST", "/v1/chat", message);
+    } catch (failure) {
+      const again = failure.code === "busy" || failure.code === "offline";
+      if (!again || attempt >= 2) throw failure;
+      await pause(1000 * Math.max(failure.retryAfter || 0, attempt + 1));
+    }
+  }
+}
+
+function say(content) {
+  addTurn("user", content);
+  return deliver({ session_id: session, message_id: newId(), channel: "web", text: content });
+}
+
+async function deliver(message) {
+  const mine = round;
+  const dots = owner === "bot" ? addDots() : null;
+  waiting += 1;
+  try {
+    const answer = await ask(message);
+    if (mine !== round) return;
+    exists = true;
+    keyForm.hidden = true;
+    const handedOver = answer.decision === "escalate" || answer.decision === "silent";
+    if (answer.reply) {
+      const turn = addTurn("bot", answer.reply);
+      addChoices(turn, answer.choices);
+      addDetails(turn, answer);
+    }
+    showOwner(handedOver ? "agent" : "bot", answer.ticket_id);
+  } catch (failure) {
+    if (mine !== round) return;
+    const turn = addTurn("error", failure.message || "出错了，请稍后重试。");
+    turn.setAttribute("role", "alert");
+    const again = make("button", "", "重试");
+    again.type = "button";
+    again.addEventListener("click", () => { turn.remove(); deliver(message); });
+    turn.append(again);
+    scrollDown();
+  } finally {
+    waiting -= 1;
+    if (dots) dots.remove();
+  }
+}
+
+// Reads what is new in the session. `all`: the page was loaded again, show every turn; else only what a person wrote.
+async function catchUp(all) {
+  const mine = round;
+  const body = await call("GET", "/v1/sessions/" + encodeURIComponent(session) + "?after=" + lastSeq);
+  if (mine !== round) return;
+  exists = true;
+  const agent = body.owner_agent;
+  for (const turn of body.turns) {
+    if (turn.seq <= lastSeq) continue;
+    lastSeq = turn.seq;
+    if (turn.role === "agent") addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服");
+    else if (all) addTurn(turn.role, turn.text);
+  }
+  // While a message is under way, its own answer tells who owns the session.
+  if (!waiting) showOwner(body.owner, body.ticket && body.ticket.ticket_id, agent);
+}
+
+async function poll() {
+  for (;;) {
+    await pause(POLL_MILLISECONDS);
+    if (!exists || waiting || owner !== "agent" || document.hidden) continue;
+    try { await catchUp(false); } catch { /* the next round tries again */ }
+  }
+}
+
+async function start() {
+  try {
+    await catchUp(true);
+  } catch (failure) {
+    if (failure.code === "offline") addTurn("error", failure.message);
+  }
+  if (!turns.childElementCount) addTurn("bot", "您好，请问有什么可以帮您？");
+}
+
+function fit() {
+  text.style.height = "auto";
+  text.style.height = Math.min(text.scrollHeight + 2, 160) + "px";
+}
+
+function submit() {
+  const content = text.value.trim();
+  if (!content) return;
+  text.value = "";
+  fit();
+  say(content);
+  text.focus();
+}
+
+element("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+});
+
+// While an input method composes, Enter belongs to it. Safari ends the composition before the key event and marks it with 229.
+text.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  submit();
+});
+
+text.addEventListener("input", fit);
+
+keyForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = element("key").value.trim();
+  store("key", key);
+  keyForm.hidden = true;
+  const failed = turns.querySelectorAll(".error button");
+  if (failed.length) failed[failed.length - 1].click();
+  else if (!exists) { turns.replaceChildren(); start(); }
+  text.focus();
+});
+
+element("fresh").addEventListener("click", () => {
+  round += 1;
+  session = newId();
+  store("session", session);
+  lastSeq = 0;
+  exists = false;
+  owner = "bot";
+  ticket = "";
+  showOwner("bot");
+  turns.replaceChildren();
+  addTurn("bot", "您好，请问有什么可以帮您？");
+  text.focus();
+});
+
+start();
+poll();

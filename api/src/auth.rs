@@ -1,0 +1,163 @@
+//! Who may do what: API keys and their roles.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::storage::{KeyRecord, Storage, StorageError};
+
+/// What every key of ours starts with, so that a leaked one is recognised.
+const PREFIX: &str = "yd_";
+
+/// What a key may do. Each role may also do what the ones before it may.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sends messages and reads sessions.
+    Caller,
+    /// Works tickets.
+    Agent,
+    /// Reloads the model and manages keys.
+    Admin,
+}
+
+impl Role {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Agent => "agent",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Caller, Self::Agent, Self::Admin].into_iter().find(|role| role.as_str() == text).ok_or(())
+    }
+}
+
+/// Who came with a request.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Id of the key; `open` when the service asks for none.
+    pub key_id: String,
+    /// Name of the key.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+impl Identity {
+    /// Whoever comes to a service that was started with `--open`.
+    pub fn open() -> Self {
+        Self { key_id: "open".to_owned(), name: "open".to_owned(), role: Role::Admin }
+    }
+}
+
+/// What is wrong with the machine when no key can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// No randomness.
+    #[error("the operating system gave no random numbers: {0}")]
+    Random(String),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A fresh key: 32 random bytes in hex.
+fn new_key() -> Result<String, KeyError> {
+    let mut bytes = [0_u8; 32];
+    OsRng.try_fill_bytes(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
+    Ok(format!("{PREFIX}{}", hex::encode(bytes)))
+}
+
+/// What is kept of a key. A key holds 256 random bits, so a plain hash is enough: there is nothing to guess.
+pub fn hash(key: &str) -> String {
+    hex::encode(Sha256::digest(key.as_bytes()))
+}
+
+/// Makes a key; the second part is the key itself, which can never be read again.
+///
+/// # Errors
+///
+/// When the database or the machine's randomness fails.
+pub async fn create_key(storage: &Storage, name: &str, role: Role) -> Result<(KeyRecord, String), KeyError> {
+    let key = new_key()?;
+    let mut tx = storage.begin().await?;
+    let record = tx.add_key(name, role, &hash(&key)).await?;
+    tx.commit().await?;
+    Ok((record, key))
+}
+
+/// Makes an admin key if there has never been any key.
+///
+/// # Errors
+///
+/// When the database or the machine's randomness fails.
+pub async fn first_key(storage: &Storage) -> Result<Option<String>, KeyError> {
+    let mut tx = storage.begin().await?;
+    tx.lock_keys().await?;
+    if tx.has_keys().await? {
+        return Ok(None);
+    }
+    let key = new_key()?;
+    tx.add_key("first", Role::Admin, &hash(&key)).await?;
+    tx.commit().await?;
+    Ok(Some(key))
+}
+
+/// Whose key this is, if it is one.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn identify(storage: &Storage, key: &str) -> Result<Option<Identity>, StorageError> {
+    if !key.starts_with(PREFIX) || key.len() > 256 {
+        return Ok(None);
+    }
+    let record = storage.key_by_hash(&hash(key)).await?;
+    Ok(record.map(|record| Identity { key_id: record.id, name: record.name, role: record.role }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_long_random_and_recognisable() {
+        let (one, two) = (new_key().unwrap(), new_key().unwrap());
+        assert_ne!(one, two);
+        assert!(one.starts_with("yd_"));
+        assert_eq!(one.len(), 3 + 64);
+    }
+
+    #[test]
+    fn the_hash_is_sha256_in_hex() {
+        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn roles_are_ordered_and_read_back() {
+        assert!(Role::Caller < Role::Agent && Role::Agent < Role::Admin);
+        for role in [Role::Caller, Role::Agent, Role::Admin] {
+            assert_eq!(role.as_str().parse(), Ok(role));
+        }
+    }
+}

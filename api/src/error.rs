@@ -1,0 +1,388 @@
+//! What callers read when something goes wrong: one form, one table.
+//!
+//! `{"error": {"code", "message", "hint"}}`: `code` is stable and English, `message` says what is wrong and `hint` what to
+//! do, both in Chinese. What is not the caller's business is logged with the request's id and never sent.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use yingda_engine::EngineError;
+
+use crate::auth::{KeyError, Role};
+use crate::desk::{DeskError, Status, allowed};
+use crate::storage::StorageError;
+
+/// Everything that a request can end with besides success.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The body is no JSON.
+    #[error("invalid JSON: {0}")]
+    InvalidJson(String),
+    /// The query string cannot be read.
+    #[error("invalid query: {0}")]
+    InvalidQuery(String),
+    /// The path cannot be read.
+    #[error("invalid path")]
+    InvalidPath,
+    /// The body is not declared as JSON.
+    #[error("unsupported media type")]
+    UnsupportedMediaType,
+    /// The body is larger than we read.
+    #[error("body too large")]
+    BodyTooLarge,
+    /// One field is missing or wrong.
+    #[error("invalid field {field}: {problem}")]
+    InvalidField {
+        /// Its name, as in the request.
+        field: String,
+        /// What is wrong, in Chinese.
+        problem: String,
+    },
+    /// No key came.
+    #[error("no key")]
+    KeyMissing,
+    /// A key came that we do not know or that was revoked.
+    #[error("unknown key")]
+    KeyUnknown,
+    /// The key's role is too small.
+    #[error("role {needed} is needed")]
+    Forbidden {
+        /// The role that would be enough.
+        needed: Role,
+    },
+    /// A service without keys was called under a name that is not this machine's.
+    #[error("host {0} refused")]
+    HostRefused(String),
+    /// No such address.
+    #[error("no such route")]
+    RouteNotFound,
+    /// The address exists, but not for this method.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// No such session.
+    #[error("no session")]
+    SessionNotFound,
+    /// No such ticket.
+    #[error("no ticket {0}")]
+    TicketNotFound(String),
+    /// No such key.
+    #[error("no key {0}")]
+    KeyNotFound(String),
+    /// The ticket's state does not allow it.
+    #[error("ticket state")]
+    TicketState {
+        /// Where the ticket stands.
+        status: Status,
+        /// What was asked, in Chinese.
+        action: String,
+        /// Who has it.
+        assignee: Option<String>,
+    },
+    /// Somebody else has the ticket.
+    #[error("ticket of {assignee}")]
+    NotAssignee {
+        /// Who has it.
+        assignee: String,
+    },
+    /// Too much waits already.
+    #[error("busy")]
+    Busy,
+    /// It took too long.
+    #[error("timeout")]
+    Timeout,
+    /// The service is stopping.
+    #[error("stopping")]
+    Stopping,
+    /// The database failed.
+    #[error("{0}")]
+    Storage(StorageError),
+    /// The model does not answer any more.
+    #[error("{0}")]
+    ModelUnavailable(String),
+    /// The new model could not be loaded; the old one is still served.
+    #[error("reload: {0}")]
+    ReloadFailed(String),
+    /// A fault of ours.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// The one form of all errors.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorContent,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ErrorContent {
+    /// Stable word for programs.
+    #[schema(example = "invalid_field")]
+    pub code: String,
+    /// What is wrong, in Chinese.
+    #[schema(example = "字段 text 不能为空")]
+    pub message: String,
+    /// What to do, in Chinese.
+    #[schema(example = "请按 /docs 中的说明修改后重试")]
+    pub hint: String,
+}
+
+/// What the log says of a failed request; rides on the response and is never sent.
+#[derive(Clone, Debug)]
+pub(crate) struct ErrorDetail {
+    pub(crate) text: Arc<str>,
+    /// Whether the service can answer no more messages until it is restarted.
+    pub(crate) model_stopped: bool,
+}
+
+impl ApiError {
+    /// Shorthand for [`ApiError::InvalidField`].
+    pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidField { field: field.into(), problem: problem.into() }
+    }
+
+    /// The one table: stable code and status of every error.
+    pub fn code_and_status(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::InvalidJson(_) => ("invalid_json", StatusCode::BAD_REQUEST),
+            Self::InvalidQuery(_) => ("invalid_query", StatusCode::BAD_REQUEST),
+            Self::InvalidPath => ("invalid_path", StatusCode::BAD_REQUEST),
+            Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::InvalidField { .. } => ("invalid_field", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::KeyMissing => ("key_missing", StatusCode::UNAUTHORIZED),
+            Self::KeyUnknown => ("key_unknown", StatusCode::UNAUTHORIZED),
+            Self::Forbidden { .. } => ("forbidden", StatusCode::FORBIDDEN),
+            Self::HostRefused(_) => ("host_refused", StatusCode::FORBIDDEN),
+            Self::RouteNotFound => ("not_found", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+            Self::SessionNotFound => ("session_not_found", StatusCode::NOT_FOUND),
+            Self::TicketNotFound(_) => ("ticket_not_found", StatusCode::NOT_FOUND),
+            Self::KeyNotFound(_) => ("key_not_found", StatusCode::NOT_FOUND),
+            Self::TicketState { .. } => ("ticket_state", StatusCode::CONFLICT),
+            Self::NotAssignee { .. } => ("not_assignee", StatusCode::FORBIDDEN),
+            Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
+            Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
+            Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Storage(_) => ("storage_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::ModelUnavailable(_) => ("model_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::ReloadFailed(_) => ("reload_failed", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// What is wrong and what to do, in Chinese.
+    fn sentences(&self) -> (String, String) {
+        let (message, hint): (String, &str) = match self {
+            Self::InvalidJson(problem) => {
+                return (format!("请求体不是有效的 JSON：{problem}"), json_hint(problem).to_owned());
+            }
+            Self::InvalidQuery(problem) => {
+                (format!("查询参数无法识别：{problem}"), "参数名和取值见 /docs。")
+            }
+            Self::InvalidPath => ("请求路径无法识别".into(), "路径中的编号须是 UTF-8 文字，并做百分号编码。"),
+            Self::UnsupportedMediaType => {
+                ("请求体须声明为 JSON".into(), "请加上请求头 Content-Type: application/json。")
+            }
+            Self::BodyTooLarge => ("请求体超过 256 KiB 上限".into(), "请缩短文本或分批发送。"),
+            Self::InvalidField { field, problem } => {
+                (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
+            }
+            Self::KeyMissing => (
+                "请求没有携带密钥".into(),
+                "请加上请求头 Authorization: Bearer yd_…；密钥用 yingda keys create 生成。",
+            ),
+            Self::KeyUnknown => {
+                ("密钥无效或已吊销".into(), "请检查密钥是否完整；可用 yingda keys list 查看，用 yingda keys create 重新生成。")
+            }
+            Self::Forbidden { needed } => {
+                return (
+                    "这个密钥的权限不够".into(),
+                    format!("此操作需要 {needed} 角色；可用 yingda keys create --role {needed} --name 名称 生成。"),
+                );
+            }
+            Self::HostRefused(host) => (
+                format!("免密钥试用模式不接受主机名 {host}"),
+                "请用 http://127.0.0.1 或 http://localhost 访问，或去掉 --open 并使用密钥。",
+            ),
+            Self::RouteNotFound => ("没有这个地址".into(), "可用的地址见 /docs。"),
+            Self::MethodNotAllowed => ("这个地址不支持此请求方法".into(), "支持的方法见响应头 Allow 与 /docs。"),
+            Self::SessionNotFound => ("没有这个会话".into(), "会话在第一条消息时建立，请先调用 POST /v1/chat。"),
+            Self::TicketNotFound(id) => (format!("没有工单 {id}"), "请用 GET /v1/tickets 查看现有工单。"),
+            Self::KeyNotFound(id) => (format!("没有编号为 {id} 的密钥"), "请用 GET /v1/admin/keys 查看现有密钥。"),
+            Self::TicketState { status, action, assignee } => {
+                let holder = assignee.as_deref().map(|name| format!("（{name}）")).unwrap_or_default();
+                let actions = allowed(*status).iter().map(ToString::to_string).collect::<Vec<_>>().join("、");
+                let actions = if actions.is_empty() { "无".to_owned() } else { actions };
+                return (
+                    format!("工单{}{holder}，不能{action}", status.chinese()),
+                    format!("当前状态 {} 允许的操作：{actions}。", status.as_str()),
+                );
+            }
+            Self::NotAssignee { assignee } => {
+                (format!("工单由 {assignee} 负责"), "只有领取工单的客服可以回复和解决；请在 agent 字段写明领取人。")
+            }
+            Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
+            Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
+            Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
+            Self::Storage(_) => ("数据库暂时不可用，消息没有保存".into(), "请稍后重试；原因见服务日志中的同一 x-request-id。"),
+            Self::ModelUnavailable(_) => ("模型已停止工作".into(), "请重启服务；原因见服务日志中的同一 x-request-id。"),
+            Self::ReloadFailed(_) => {
+                ("新模型未能加载，仍在使用原来的模型".into(), "原因见服务日志中的同一 x-request-id。")
+            }
+            Self::Internal(_) => ("服务内部出错".into(), "请稍后重试；原因见服务日志中的同一 x-request-id。"),
+        };
+        (message, hint.to_owned())
+    }
+}
+
+fn json_hint(problem: &str) -> &'static str {
+    if problem.contains("surrogate") || problem.contains("代理") {
+        "文本里有半个表情符号（单独的 \\ud800 一类转义），请按完整的 UTF-8 文字发送。"
+    } else {
+        "请检查引号、逗号、括号和编码（UTF-8）。"
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (code, status) = self.code_and_status();
+        let (message, hint) = self.sentences();
+        let body = ErrorBody { error: ErrorContent { code: code.to_owned(), message, hint } };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        if status.is_server_error() {
+            let model_stopped = matches!(self, Self::ModelUnavailable(_));
+            response.extensions_mut().insert(ErrorDetail { text: self.to_string().into(), model_stopped });
+        }
+        response
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Random(_) => Self::Internal(error.to_string()),
+            KeyError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Busy { .. } => Self::Busy,
+            EngineError::WorkerStopped => Self::ModelUnavailable(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<DeskError> for ApiError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::NotFound { id } => Self::TicketNotFound(id),
+            DeskError::NotAllowed { status, action, assignee, .. } => {
+                Self::TicketState { status, action: action.chinese().to_owned(), assignee }
+            }
+            DeskError::NotAssignee { assignee, .. } => Self::NotAssignee { assignee },
+            DeskError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each; a new variant makes `code_and_status` fail to compile, and this list is counted below.
+    fn one_of_each() -> Vec<(ApiError, &'static str, u16)> {
+        let storage = || StorageError::Unknown { what: "the role", value: "secret detail".into() };
+        vec![
+            (ApiError::InvalidJson("x".into()), "invalid_json", 400),
+            (ApiError::InvalidQuery("x".into()), "invalid_query", 400),
+            (ApiError::InvalidPath, "invalid_path", 400),
+            (ApiError::UnsupportedMediaType, "unsupported_media_type", 415),
+            (ApiError::BodyTooLarge, "body_too_large", 413),
+            (ApiError::field("text", "不能为空"), "invalid_field", 422),
+            (ApiError::KeyMissing, "key_missing", 401),
+            (ApiError::KeyUnknown, "key_unknown", 401),
+            (ApiError::Forbidden { needed: Role::Agent }, "forbidden", 403),
+            (ApiError::HostRefused("a.example".into()), "host_refused", 403),
+            (ApiError::RouteNotFound, "not_found", 404),
+            (ApiError::MethodNotAllowed, "method_not_allowed", 405),
+            (ApiError::SessionNotFound, "session_not_found", 404),
+            (ApiError::TicketNotFound("1".into()), "ticket_not_found", 404),
+            (ApiError::KeyNotFound("1".into()), "key_not_found", 404),
+            (
+                ApiError::TicketState { status: Status::Resolved, action: "回复".into(), assignee: None },
+                "ticket_state",
+                409,
+            ),
+            (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
+            (ApiError::Busy, "busy", 429),
+            (ApiError::Timeout, "timeout", 504),
+            (ApiError::Stopping, "stopping", 503),
+            (ApiError::Storage(storage()), "storage_unavailable", 503),
+            (ApiError::ModelUnavailable("secret detail".into()), "model_unavailable", 503),
+            (ApiError::ReloadFailed("secret detail".into()), "reload_failed", 500),
+            (ApiError::Internal("secret detail".into()), "internal", 500),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_own_code_its_status_and_two_sentences() {
+        let all = one_of_each();
+        let mut codes = std::collections::BTreeSet::new();
+        for (error, code, status) in &all {
+            let (found, found_status) = error.code_and_status();
+            assert_eq!((found, found_status.as_u16()), (*code, *status), "{error:?}");
+            assert!(codes.insert(found), "{found} twice");
+            let (message, hint) = error.sentences();
+            assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
+        }
+        assert_eq!(all.len(), 24);
+    }
+
+    #[test]
+    fn inner_details_stay_inside() {
+        for (error, _, _) in one_of_each() {
+            let (message, hint) = error.sentences();
+            assert!(!message.contains("secret") && !hint.contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn busy_says_when_to_come_back() {
+        let response = ApiError::Busy.into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_wrong_state_says_what_is_allowed() {
+        let error = ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None };
+        assert_eq!(error.sentences(), (
+            "工单待领取，不能回复".to_owned(),
+            "当前状态 new 允许的操作：领取（take）。".to_owned(),
+        ));
+    }
+}

@@ -1,0 +1,65 @@
+//! All routes that are in the API description, the description itself at `/openapi.json`, and its page at `/docs`.
+
+use axum::Router;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{AppState, admin, chat, health, search, sessions, tickets, understand};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Yingda 应答",
+        description = "Reads a Chinese customer's message once and answers, asks, or hands over to a person. \
+                       All errors have one form: {\"error\": {\"code\", \"message\", \"hint\"}}."
+    ),
+    tags(
+        (name = "chat", description = "Messages and sessions (role caller)"),
+        (name = "tickets", description = "Sessions that people answer (role agent)"),
+        (name = "admin", description = "Model and keys (role admin)"),
+        (name = "operation", description = "Probes and numbers (no key)"),
+    ),
+    modifiers(&ApiKey)
+)]
+struct ApiDoc;
+
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A key made with `yingda keys create`: `yd_...`"))
+            .build();
+        openapi.components.get_or_insert_default().add_security_scheme("api_key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes and their description.
+pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(chat::chat))
+        .routes(routes!(understand::understand))
+        .routes(routes!(search::search))
+        .routes(routes!(sessions::session))
+        .routes(routes!(tickets::list))
+        .routes(routes!(tickets::read))
+        .routes(routes!(tickets::take))
+        .routes(routes!(tickets::reply))
+        .routes(routes!(tickets::resolve))
+        .routes(routes!(admin::reload))
+        .routes(routes!(admin::keys, admin::create_key))
+        .routes(routes!(admin::revoke_key))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::prometheus))
+        .split_for_parts()
+}
+
+/// The description as a file and as a page.
+pub(super) fn pages(api: utoipa::openapi::OpenApi) -> Router<AppState> {
+    SwaggerUi::new("/docs").url("/openapi.json", api).into()
+}

@@ -1,0 +1,34 @@
+//! The chat page at `/`: three files of our own inside the program, nothing from elsewhere.
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::AppState;
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/", get(async || file("text/html; charset=utf-8", include_str!("../../page/index.html"))))
+        .route("/page/chat.css", get(async || file("text/css; charset=utf-8", include_str!("../../page/chat.css"))))
+        .route(
+            "/page/chat.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("../../page/chat.js"))),
+        )
+        .route("/favicon.ico", get(async || file("image/svg+xml", include_str!("../../page/icon.svg"))))
+}
+
+fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        // The files change with the program; the browser asks each time.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    (headers, text).into_response()
+}

@@ -1,0 +1,208 @@
+//! Yingda 应答, the server: HTTP, the desk, storage, and the page at `/`.
+//!
+//! [`open_state`] opens everything, [`router`] makes the routes over it (tests call them without a port), and [`serve`] does
+//! both on an address until it is told to stop. The way of one message is told in [`chat`]; what a reply is, is decided in
+//! `yingda-engine`.
+
+pub mod auth;
+pub mod chat;
+pub mod config;
+pub mod data;
+pub mod desk;
+pub mod error;
+mod http;
+pub mod knowledge;
+mod metrics;
+pub mod storage;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use yingda_engine::{Engine, EngineError, ModelInfo};
+
+pub use crate::config::Config;
+pub use crate::http::AppState;
+
+use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
+use crate::data::{DataError, DataLock};
+use crate::knowledge::KnowledgeError;
+use crate::storage::{Storage, StorageError};
+
+/// Why the service does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model or the reply store.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The knowledge file.
+    #[error(transparent)]
+    Knowledge(#[from] KnowledgeError),
+    /// The sample's knowledge file.
+    #[error("--sample looks for {SAMPLE_KNOWLEDGE}, which is not there: run yingda in the repository root")]
+    NoSample,
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The first key.
+    #[error("the first key cannot be made: {0}")]
+    Key(#[from] auth::KeyError),
+    /// The metrics.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(String),
+    /// The address.
+    #[error("cannot listen on {address}: {source}. Choose another address with --listen, or stop the program that uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server itself.
+    #[error("the server stopped: {0}")]
+    Serve(std::io::Error),
+}
+
+impl StartError {
+    /// Whether whoever started it can put it right (exit code 2), as opposed to a fault (exit code 1).
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Data(_) | Self::Knowledge(_) | Self::NoSample | Self::Listen { .. } => true,
+            Self::Engine(error) => !matches!(error, EngineError::Store { .. } | EngineError::WorkerStopped),
+            Self::Storage(error) => matches!(error, StorageError::Open { .. }),
+            Self::Key(_) | Self::Metrics(_) | Self::Serve(_) => false,
+        }
+    }
+}
+
+/// All routes over an open state. Tests call it without a port.
+pub fn router(state: AppState) -> Router {
+    http::router(state)
+}
+
+/// Takes the data folder if anything of ours lies in it.
+///
+/// # Errors
+///
+/// When another process has it or it cannot be written.
+pub fn lock_data(config: &Config, uses_database: bool) -> Result<Option<DataLock>, DataError> {
+    let needed = config.store_is_local() || (uses_database && config.database_is_local());
+    needed.then(|| DataLock::take(&config.data)).transpose()
+}
+
+/// Opens model and reply store. With `--sample`, an empty store is filled with the sample shop's knowledge.
+///
+/// # Errors
+///
+/// When the model folder, the store or the sample's knowledge cannot be used.
+pub async fn open_engine(config: &Config) -> Result<Engine, StartError> {
+    let engine = Engine::open(config.engine()).await?;
+    if config.sample && engine.info().knowledge_entries == 0 {
+        let path = Path::new(SAMPLE_KNOWLEDGE);
+        if !path.is_file() {
+            return Err(StartError::NoSample);
+        }
+        let entries = knowledge::read(path)?;
+        tracing::info!(entries = entries.len(), "filling the empty reply store with the sample shop's knowledge");
+        engine.index(entries, |_, _| {}).await?;
+    }
+    Ok(engine)
+}
+
+/// Opens everything that serving needs.
+///
+/// # Errors
+///
+/// When anything of it cannot be used; the error says what to do.
+pub async fn open_state(config: Config) -> Result<AppState, StartError> {
+    let lock = lock_data(&config, true)?;
+    let prometheus = metrics::install().map_err(StartError::Metrics)?;
+    let storage = Storage::open(&config.database_url()).await?;
+    let engine = open_engine(&config).await?;
+    Ok(AppState::new(config, engine, storage, prometheus, lock))
+}
+
+/// What is known when the service is ready.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The address that it listens on; its real port where 0 was asked for.
+    pub address: SocketAddr,
+    /// What is served.
+    pub model: ModelInfo,
+    /// Whether no key is asked for.
+    pub open: bool,
+    /// The admin key that was made because there was none. It can be read nowhere else.
+    pub first_key: Option<String>,
+}
+
+/// Serves until `shutdown` comes, then finishes what was accepted, within the time that the settings allow.
+///
+/// # Errors
+///
+/// When it cannot start, or the listener fails.
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+    on_ready: impl FnOnce(&Ready) + Send,
+) -> Result<(), StartError> {
+    let limit = config.shutdown;
+    let address = config.listen;
+    let open = config.open;
+    let state = open_state(config).await?;
+    let listening = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    let (address, listener) = listening.await.map_err(|source| StartError::Listen { address, source })?;
+    // After the address is ours: a key that is made and then not shown would be lost.
+    let first_key = if open { None } else { auth::first_key(state.storage()).await? };
+    on_ready(&Ready { address, model: state.engine().info(), open, first_key });
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, router(state.clone())).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+    let upkeep = tokio::spawn({
+        let state = state.clone();
+        async move {
+            let mut ticks = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                ticks.tick().await;
+                state.run_upkeep();
+            }
+        }
+    });
+
+    let result = tokio::select! {
+        ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(StartError::Serve),
+        () = shutdown => {
+            tracing::info!(limit_seconds = limit.as_secs(), "stopping: nothing new is accepted, what was accepted is finished");
+            let deadline = Instant::now() + limit;
+            let _ = stop.send(());
+            let connections = tokio::time::timeout_at(deadline, &mut server).await;
+            state.stop_accepting();
+            let work = tokio::time::timeout_at(deadline, state.finish_accepted()).await;
+            if connections.is_err() || work.is_err() {
+                tracing::warn!("the time for stopping is over; some requests were not finished");
+                server.abort();
+            }
+            Ok(())
+        }
+    };
+    upkeep.abort();
+    state.engine().close().await;
+    state.storage().close().await;
+    tracing::info!("stopped");
+    result
+}

@@ -1,0 +1,316 @@
+//! The engine: one model, one reply store, one policy.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+use yingda_models::{ModelFolder, Thresholds};
+
+use crate::{
+    Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PolicyConfig, RankedLabel, Response, SentimentScores,
+    StoreConfig, Timings, Understanding, WorkerConfig,
+    policy::{Situation, decide},
+    store::{Contents, ReplyStore, Store, StoredReply},
+    worker::{Done, Worker},
+};
+
+/// Knowledge entries that a decision looks at.
+const HITS: usize = 8;
+
+/// Texts longer than this many bytes are tokenized off the async threads.
+const LONG_TEXT: usize = 2048;
+
+/// All that an engine is made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Model folder.
+    pub model: PathBuf,
+    /// Where replies are kept.
+    pub store: StoreConfig,
+    /// Limits of the model thread.
+    #[serde(default)]
+    pub worker: WorkerConfig,
+    /// Words, thresholds and fixed sentences of the reply decision.
+    #[serde(default)]
+    pub policy: PolicyConfig,
+}
+
+/// A model with its thread.
+struct Serving {
+    folder: Arc<ModelFolder>,
+    worker: Worker,
+    thresholds: Thresholds,
+    info: ModelInfo,
+}
+
+struct Shared {
+    config: EngineConfig,
+    store: Store,
+    serving: RwLock<Arc<Serving>>,
+    /// Knowledge entries in the store.
+    entries: AtomicUsize,
+    closed: AtomicBool,
+}
+
+/// Understands, retrieves, decides. Clones share one model and one store.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+impl Engine {
+    /// Opens the model folder and the store, and runs one text through the model.
+    ///
+    /// # Errors
+    /// When the folder or the store cannot be used, limits contradict each other, or the store was filled by another model.
+    pub async fn open(config: EngineConfig) -> Result<Self, EngineError> {
+        Self::open_checked(config, true).await
+    }
+
+    /// As [`Engine::open`], for filling the store anew: what another model left there does not matter.
+    ///
+    /// # Errors
+    /// When the folder or the store cannot be used, or limits contradict each other.
+    pub async fn open_to_index(config: EngineConfig) -> Result<Self, EngineError> {
+        Self::open_checked(config, false).await
+    }
+
+    async fn open_checked(config: EngineConfig, same_model: bool) -> Result<Self, EngineError> {
+        config.policy.validate()?;
+        let folder = load_folder(&config).await?;
+        let store = Store::open(&config.store).await?;
+        let contents = store.contents().await?;
+        if same_model {
+            check_model(&store, contents.as_ref(), &folder.model_id)?;
+        }
+        let entries = AtomicUsize::new(contents.map_or(0, |contents| contents.entries));
+        let serving = RwLock::new(Arc::new(make_serving(folder, &config, &store).await?));
+        Ok(Self(Arc::new(Shared { config, store, serving, entries, closed: AtomicBool::new(false) })))
+    }
+
+    fn serving(&self) -> Arc<Serving> {
+        self.0.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is served now.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo { knowledge_entries: self.0.entries.load(Ordering::Relaxed), ..self.serving().info.clone() }
+    }
+
+    /// Texts that wait for the model now.
+    pub fn waiting(&self) -> usize {
+        self.serving().worker.waiting()
+    }
+
+    /// The text with personal data masked, otherwise as it was typed: what may be stored and logged.
+    pub fn mask(&self, text: &str) -> String {
+        self.serving().folder.tokenizer.contract().mask(text).0
+    }
+
+    /// Understands texts, batched with whatever else waits; answers in order.
+    ///
+    /// # Errors
+    /// When the queue is full or the model fails.
+    pub async fn understand(&self, texts: Vec<String>) -> Result<Vec<Understanding>, EngineError> {
+        let serving = self.serving();
+        let mut running = Vec::with_capacity(texts.len());
+        for text in texts {
+            let engine = self.clone();
+            let serving = Arc::clone(&serving);
+            running.push(tokio::spawn(async move { engine.understand_one(&serving, text).await }));
+        }
+        let mut understood = Vec::with_capacity(running.len());
+        for task in running {
+            understood.push(task.await.map_err(|_| EngineError::WorkerStopped)??.0);
+        }
+        Ok(understood)
+    }
+
+    async fn understand_one(&self, serving: &Serving, text: String) -> Result<(Understanding, Timings), EngineError> {
+        if self.0.closed.load(Ordering::Relaxed) {
+            return Err(EngineError::WorkerStopped);
+        }
+        let started = Instant::now();
+        let encoded = if text.len() > LONG_TEXT {
+            let folder = Arc::clone(&serving.folder);
+            tokio::task::spawn_blocking(move || folder.tokenizer.encode(&text))
+                .await
+                .map_err(|_| EngineError::WorkerStopped)??
+        } else {
+            serving.folder.tokenizer.encode(&text)?
+        };
+        let (tokens, truncated) = (encoded.ids.len(), encoded.truncated);
+        let tokenizing = started.elapsed().as_secs_f64() * 1e3;
+        let Done { prediction, queue_ms, model_ms } = serving.worker.run(encoded).await?;
+        let labels = &serving.folder.settings.labels;
+        let mut intents: Vec<RankedLabel> = labels
+            .intents
+            .iter()
+            .zip(prediction.intents)
+            .map(|(label, probability)| RankedLabel { label: label.clone(), probability })
+            .collect();
+        intents.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        let sentiment = match prediction.sentiments[..] {
+            [negative, neutral, positive] => SentimentScores { negative, neutral, positive },
+            _ => SentimentScores::default(),
+        };
+        let understanding =
+            Understanding { intents, sentiment, embedding: prediction.embedding, tokens, truncated };
+        let timings = Timings { queue_ms, model_ms: model_ms + tokenizing, ..Timings::default() };
+        Ok((understanding, timings))
+    }
+
+    /// The knowledge entries nearest to a text, best first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the queue is full, or the model or the store fails.
+    pub async fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>, EngineError> {
+        let serving = self.serving();
+        let (understanding, _) = self.understand_one(&serving, text.to_owned()).await?;
+        self.0.store.search(&serving.info.model_id, understanding.embedding, limit, today()).await
+    }
+
+    /// Decides what to do with a customer's message: understand, retrieve, decide.
+    ///
+    /// # Errors
+    /// When the queue is full, or the model or the store fails.
+    pub async fn respond(&self, conversation: &Conversation, text: &str) -> Result<Response, EngineError> {
+        let started = Instant::now();
+        let serving = self.serving();
+        let (understanding, mut timings) = self.understand_one(&serving, text.to_owned()).await?;
+        let searching = Instant::now();
+        let hits = self.0.store.search(&serving.info.model_id, understanding.embedding.clone(), HITS, today()).await?;
+        timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
+        let model_text = serving.folder.tokenizer.contract().model_text(text);
+        let situation = Situation {
+            text: &model_text,
+            intents: &understanding.intents,
+            sentiment: understanding.sentiment,
+            hits: &hits,
+            conversation,
+        };
+        let decision = decide(&situation, &self.0.config.policy, &serving.thresholds);
+        timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok(Response { decision, understanding, hits, timings })
+    }
+
+    /// Replaces the whole store by `entries`; `progress(done, all)` counts entries. Returns how many wordings were written.
+    ///
+    /// # Errors
+    /// When an entry cannot be indexed, or the model or the store fails; the old content is then still served.
+    pub async fn index(
+        &self,
+        entries: Vec<KnowledgeEntry>,
+        progress: impl Fn(usize, usize) + Send + Sync,
+    ) -> Result<usize, EngineError> {
+        let mut known = std::collections::HashSet::new();
+        for entry in &entries {
+            let problem = if entry.id.trim().is_empty() {
+                "it has no id"
+            } else if !known.insert(&entry.id) {
+                "its id stands twice; give every entry its own"
+            } else if entry.question.trim().is_empty() {
+                "its question is empty"
+            } else if entry.answer.trim().is_empty() {
+                "its answer is empty"
+            } else {
+                continue;
+            };
+            return Err(EngineError::Knowledge { id: entry.id.clone(), message: problem.into() });
+        }
+        let serving = self.serving();
+        let all = entries.len();
+        let mut replies = Vec::new();
+        for (done, entry) in entries.into_iter().enumerate() {
+            progress(done, all);
+            let mut wordings = Vec::with_capacity(entry.similar_questions.len() + 1);
+            for wording in std::iter::once(&entry.question).chain(&entry.similar_questions) {
+                if !wording.trim().is_empty() && !wordings.contains(wording) {
+                    wordings.push(wording.clone());
+                }
+            }
+            for understanding in self.understand(wordings.clone()).await?.into_iter().zip(wordings) {
+                let (understanding, wording) = understanding;
+                replies.push(StoredReply { entry: entry.clone(), wording, embedding: understanding.embedding });
+            }
+        }
+        progress(all, all);
+        let written = replies.len();
+        let contents =
+            Contents { model_id: serving.info.model_id.clone(), dimension: serving.info.dimension, entries: all };
+        self.0.store.replace(contents, replies).await?;
+        self.0.entries.store(all, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    /// Reads the model folder again and looks for a new store content; both are served from then on, without a restart.
+    ///
+    /// # Errors
+    /// When either cannot be used or they do not fit each other; what was served goes on being served.
+    pub async fn reload(&self) -> Result<ModelInfo, EngineError> {
+        let folder = load_folder(&self.0.config).await?;
+        let model_id = folder.model_id.clone();
+        let serving = make_serving(folder, &self.0.config, &self.0.store).await?;
+        self.0.store.refresh(&model_id).await?;
+        let contents = self.0.store.contents().await?;
+        check_model(&self.0.store, contents.as_ref(), &model_id)?;
+        self.0.entries.store(contents.map_or(0, |contents| contents.entries), Ordering::Relaxed);
+        *self.0.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(serving);
+        Ok(self.info())
+    }
+
+    /// Takes no more texts. What was accepted is finished by whoever waits for it.
+    pub async fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn load_folder(config: &EngineConfig) -> Result<Arc<ModelFolder>, EngineError> {
+    let path = config.model.clone();
+    let folder =
+        tokio::task::spawn_blocking(move || ModelFolder::open(&path, &yingda_models::device("cpu")?, false))
+            .await
+            .map_err(|_| EngineError::WorkerStopped)??;
+    Ok(Arc::new(folder))
+}
+
+fn check_model(store: &Store, contents: Option<&Contents>, model_id: &str) -> Result<(), EngineError> {
+    match contents {
+        Some(contents) if contents.model_id != model_id => Err(EngineError::StoreOfAnotherModel {
+            store: store.describe(),
+            found: contents.model_id.clone(),
+            wanted: model_id.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+async fn make_serving(folder: Arc<ModelFolder>, config: &EngineConfig, store: &Store) -> Result<Serving, EngineError> {
+    let info = ModelInfo {
+        model_id: folder.model_id.clone(),
+        intents: folder.settings.labels.intents.clone(),
+        dimension: folder.model.encoder().config().hidden_size,
+        max_tokens: folder.settings.max_tokens,
+        knowledge_entries: 0,
+        store: store.describe(),
+    };
+    let thresholds = config.policy.thresholds.unwrap_or(folder.settings.thresholds);
+    let start = {
+        let (folder, config) = (Arc::clone(&folder), config.worker.clone());
+        move || Worker::start(folder, &config)
+    };
+    let worker = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::WorkerStopped)??;
+    Ok(Serving { folder, worker, thresholds, info })
+}
+
+/// Today in UTC+8, where the customers are, as `YYYYMMDD`.
+fn today() -> i64 {
+    let china = time::UtcOffset::from_hms(8, 0, 0).unwrap_or(time::UtcOffset::UTC);
+    let now = time::OffsetDateTime::now_utc().to_offset(china);
+    i64::from(now.year()) * 10_000 + i64::from(u8::from(now.month())) * 100 + i64::from(now.day())
+}

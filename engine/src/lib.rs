@@ -1,0 +1,17 @@
+//! What happens at reply time: understand a message, retrieve replies, decide. No HTTP and no SQL here.
+//!
+//! [`Engine::respond`] is the whole story in one function; [`policy::decide`] is the pure heart of it.
+
+mod engine;
+mod error;
+pub mod policy;
+pub mod store;
+mod types;
+mod worker;
+
+pub use engine::{Engine, EngineConfig};
+pub use error::EngineError;
+pub use policy::PolicyConfig;
+pub use store::StoreConfig;
+pub use types::*;
+pub use worker::WorkerConfig;

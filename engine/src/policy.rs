@@ -1,0 +1,266 @@
+//! The reply decision: a pure function of calibrated scores, what was found, and the last turns.
+//!
+//! It answers when it may, asks once when it is unsure, and hands over to a person when it must. The probabilities that it
+//! judges are passed on to the caller as they are, whatever it decides.
+
+use serde::{Deserialize, Serialize};
+use yingda_models::Thresholds;
+
+use crate::{
+    Choice, Conversation, Decision, DecisionKind, EngineError, EscalationReason, Hit, RankedLabel, Role, SentimentScores,
+};
+
+/// Words, labels, thresholds and fixed sentences of the decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Thresholds; when absent those of the model folder hold.
+    pub thresholds: Option<Thresholds>,
+    /// A message that contains one of these reaches a person.
+    pub handoff_words: Vec<String>,
+    /// Words that contain a handoff or person word and mean something else; they are taken out before looking.
+    pub harmless_words: Vec<String>,
+    /// A message that contains one of these asks for a person.
+    pub person_words: Vec<String>,
+    /// A message that is nothing but one of these asks for a person.
+    pub person_messages: Vec<String>,
+    /// Intents that ask for a person.
+    pub person_intents: Vec<String>,
+    /// Intents that reach a person as a complaint.
+    pub complaint_intents: Vec<String>,
+    /// Intents that mean: nothing the shop does.
+    pub out_of_scope_intents: Vec<String>,
+    /// Messages that want no answer of their own, such as 好的.
+    pub acknowledgements: Vec<String>,
+    /// How many of the customer's last messages in a row must be negative before a person takes over.
+    pub negative_turns: usize,
+    /// Said when handing over.
+    pub escalate_text: String,
+    /// Said when handing over an unhappy customer.
+    pub apologise_text: String,
+    /// Put before an answer to an unhappy customer.
+    pub sorry_prefix: String,
+    /// Said when there are questions to choose from.
+    pub clarify_text: String,
+    /// Said when there are none.
+    pub rephrase_text: String,
+    /// Said to what the shop does not do.
+    pub out_of_scope_text: String,
+    /// Said to an acknowledgement.
+    pub acknowledge_text: String,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            thresholds: None,
+            handoff_words: words(&[
+                "投诉", "12315", "12345", "消协", "工商局", "市监局", "市场监管", "起诉", "律师函", "法院", "报警", "媒体", "曝光", "记者",
+                "自杀", "不想活", "轻生", "受伤", "烫伤", "触电", "起火", "着火", "爆炸", "过敏住院",
+            ]),
+            harmless_words: words(&["多媒体", "自媒体", "流媒体", "新媒体", "人工智能", "人工费", "防爆炸"]),
+            person_words: words(&[
+                "转人工", "人工客服", "人工服务", "找人工", "要人工", "接人工", "真人", "活人", "不要机器人", "别机器人", "转接客服", "找个人",
+            ]),
+            person_messages: words(&["人工", "客服", "人", "在线客服", "人工人工", "rengong"]),
+            person_intents: words(&["转人工"]),
+            complaint_intents: words(&["投诉"]),
+            out_of_scope_intents: words(&["out_of_scope"]),
+            acknowledgements: words(&[
+                "好", "好的", "好吧", "好哒", "好滴", "嗯", "嗯嗯", "嗯嗯嗯", "哦", "哦哦", "噢", "ok", "okk", "行", "行吧", "可以", "收到",
+                "知道了", "知道啦", "明白", "明白了", "了解", "了解了", "对", "对的", "是", "是的", "1",
+            ]),
+            negative_turns: 2,
+            escalate_text: "好的，正在为您转接人工客服，请稍等，客服会在这里回复您。".into(),
+            apologise_text: "非常抱歉给您带来了不好的体验，已为您转接人工客服优先处理，请稍等，客服会在这里回复您。".into(),
+            sorry_prefix: "很抱歉给您添麻烦了。".into(),
+            clarify_text: "我想确认一下，您是想问下面哪个问题呢？都不是的话，请换个说法再告诉我一次。".into(),
+            rephrase_text: "抱歉，我没太明白您的意思，可以换个说法再告诉我一次吗？也可以回复「人工」找客服。".into(),
+            out_of_scope_text: "这个我帮不上忙哦。我可以帮您解答物流、退换货、退款、发票、优惠券、商品等购物问题，也可以回复「人工」找客服。".into(),
+            acknowledge_text: "好的，还有其他问题随时告诉我哦。".into(),
+        }
+    }
+}
+
+impl PolicyConfig {
+    /// Whether the settings are usable.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn validate(&self) -> Result<(), EngineError> {
+        if self.negative_turns == 0 {
+            return Err(EngineError::Policy(
+                "policy.negative_turns is 0, so every message would reach a person; set it to 1 or more".into(),
+            ));
+        }
+        for (name, words) in [
+            ("handoff_words", &self.handoff_words),
+            ("harmless_words", &self.harmless_words),
+            ("person_words", &self.person_words),
+        ] {
+            if words.iter().any(|word| word.trim().is_empty()) {
+                return Err(EngineError::Policy(format!(
+                    "policy.{name} holds an empty word, which stands in every message; remove it"
+                )));
+            }
+        }
+        if let Some(thresholds) = &self.thresholds {
+            for (name, value) in [
+                ("intent_confidence", thresholds.intent_confidence),
+                ("intent_gap", thresholds.intent_gap),
+                ("negative", thresholds.negative),
+            ] {
+                if !(0.0..=1.0).contains(&value) {
+                    return Err(EngineError::Policy(format!(
+                        "policy.thresholds.{name} is {value}; it is a probability and must lie between 0 and 1"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All that a decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The message as the model reads it: personal data masked, simplified, lower case.
+    pub text: &'a str,
+    /// Calibrated intents, likeliest first.
+    pub intents: &'a [RankedLabel],
+    /// Calibrated sentiment.
+    pub sentiment: SentimentScores,
+    /// What was found, best first, one hit per entry.
+    pub hits: &'a [Hit],
+    /// The turns since the last resolution.
+    pub conversation: &'a Conversation,
+}
+
+/// Decides. The first rule that fits holds:
+///
+/// 1. a word that must reach a person, 2. a wish for a person, 3. a complaint, 4. negative over the last turns → hand over;
+/// 5. an acknowledgement → a short fixed reply; 6. a reply that is nearly word for word, or one of the trusted intent → reply;
+/// 7. nothing the shop does → say so, invent nothing; 8. unsure → ask once, and the second time in a row hand over.
+pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, thresholds: &Thresholds) -> Decision {
+    let unhappy = situation.sentiment.negative >= thresholds.negative;
+    if let Some((reason, detail)) = must_reach_person(situation, config, thresholds) {
+        let text = match reason {
+            EscalationReason::PersonRequested | EscalationReason::LowConfidence if !unhappy => &config.escalate_text,
+            _ => &config.apologise_text,
+        };
+        return Decision::Escalate { text: text.clone(), reason, detail };
+    }
+    if is_one_of(situation.text, &config.acknowledgements) {
+        return Decision::Reply { text: config.acknowledge_text.clone(), knowledge_id: None };
+    }
+    if let Some(hit) = reply(situation, config, thresholds) {
+        let text = if unhappy { format!("{}{}", config.sorry_prefix, hit.answer) } else { hit.answer.clone() };
+        return Decision::Reply { text, knowledge_id: Some(hit.knowledge_id.clone()) };
+    }
+    if let Some(top) = situation.intents.first()
+        && config.out_of_scope_intents.contains(&top.label)
+        && gap(situation.intents) >= thresholds.intent_gap
+    {
+        return Decision::OutOfScope { text: config.out_of_scope_text.clone() };
+    }
+    let last = situation.conversation.turns.iter().rev().find(|turn| turn.role == Role::Bot);
+    if last.is_some_and(|turn| turn.decision == Some(DecisionKind::Clarify)) {
+        let detail = situation
+            .intents
+            .first()
+            .map_or(String::new(), |top| format!("{} {:.2}", top.label, top.probability));
+        let text = if unhappy { &config.apologise_text } else { &config.escalate_text };
+        return Decision::Escalate { text: text.clone(), reason: EscalationReason::LowConfidence, detail };
+    }
+    let choices = choices(situation, config);
+    let text = if choices.is_empty() { &config.rephrase_text } else { &config.clarify_text };
+    Decision::Clarify { text: text.clone(), choices }
+}
+
+fn must_reach_person(
+    situation: &Situation<'_>,
+    config: &PolicyConfig,
+    thresholds: &Thresholds,
+) -> Option<(EscalationReason, String)> {
+    let mut text = situation.text.to_owned();
+    for word in &config.harmless_words {
+        text = text.replace(word.as_str(), " ");
+    }
+    let found = |words: &[String]| words.iter().find(|word| text.contains(word.as_str())).cloned();
+    if let Some(word) = found(&config.handoff_words) {
+        return Some((EscalationReason::HandoffWord, word));
+    }
+    if let Some(word) = found(&config.person_words) {
+        return Some((EscalationReason::PersonRequested, word));
+    }
+    if is_one_of(&text, &config.person_messages) {
+        return Some((EscalationReason::PersonRequested, situation.text.trim().to_owned()));
+    }
+    if let Some(top) = situation.intents.first()
+        && top.probability >= thresholds.intent_confidence
+        && gap(situation.intents) >= thresholds.intent_gap
+    {
+        let detail = || format!("{} {:.2}", top.label, top.probability);
+        if config.person_intents.contains(&top.label) {
+            return Some((EscalationReason::PersonRequested, detail()));
+        }
+        if config.complaint_intents.contains(&top.label) {
+            return Some((EscalationReason::Complaint, detail()));
+        }
+    }
+    let earlier = situation.conversation.turns.iter().rev().filter(|turn| turn.role == Role::User);
+    let scores: Vec<f32> = std::iter::once(situation.sentiment.negative)
+        .chain(earlier.filter_map(|turn| turn.sentiment).map(|sentiment| sentiment.negative))
+        .take(config.negative_turns)
+        .collect();
+    if scores.len() == config.negative_turns && scores.iter().all(|&score| score >= thresholds.negative) {
+        let detail: Vec<String> = scores.iter().rev().map(|score| format!("{score:.2}")).collect();
+        return Some((EscalationReason::NegativeSentiment, detail.join(" → ")));
+    }
+    None
+}
+
+fn reply<'a>(situation: &Situation<'a>, config: &PolicyConfig, thresholds: &Thresholds) -> Option<&'a Hit> {
+    let best = situation.hits.first()?;
+    if best.score >= thresholds.sure_score {
+        return Some(best);
+    }
+    let top = situation.intents.first()?;
+    let trusted = top.probability >= thresholds.intent_confidence
+        && gap(situation.intents) >= thresholds.intent_gap
+        && !config.out_of_scope_intents.contains(&top.label);
+    // The best reply of the intent; an entry without an intent fits every one.
+    let hit = situation.hits.iter().find(|hit| hit.intent.as_ref().is_none_or(|intent| *intent == top.label))?;
+    (trusted && hit.score >= thresholds.reply_score).then_some(hit)
+}
+
+fn choices(situation: &Situation<'_>, config: &PolicyConfig) -> Vec<Choice> {
+    let mut order: Vec<&Hit> = Vec::new();
+    let likely = situation.intents.iter().take(2).filter(|top| !config.out_of_scope_intents.contains(&top.label));
+    for label in likely {
+        order.extend(situation.hits.iter().find(|hit| hit.intent.as_ref() == Some(&label.label)));
+    }
+    order.extend(situation.hits);
+    let mut choices: Vec<Choice> = Vec::new();
+    for hit in order {
+        if choices.len() < 2 && choices.iter().all(|choice| choice.knowledge_id != hit.knowledge_id) {
+            choices.push(Choice { knowledge_id: hit.knowledge_id.clone(), question: hit.question.clone() });
+        }
+    }
+    choices
+}
+
+fn gap(intents: &[RankedLabel]) -> f32 {
+    match intents {
+        [first, second, ..] => first.probability - second.probability,
+        [first] => first.probability,
+        [] => 0.0,
+    }
+}
+
+/// Whether a message is nothing but one of `words`, blanks and punctuation aside.
+fn is_one_of(text: &str, words: &[String]) -> bool {
+    let bare: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    words.contains(&bare)
+}

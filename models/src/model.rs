@@ -1,0 +1,357 @@
+//! The multi-task model: one encoder, one pooling, two heads, one forward pass; and the folder it lives in.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+
+use candle_core::{D, DType, Device, Tensor, Var};
+
+use crate::{
+    Batch, BertConfig, Encoder, Heads, Labels, LoadReport, ModelError, ModelSettings, Parameters, Precision, SENTIMENTS,
+    Temperatures, TextTokenizer,
+    checkpoint::{read_checkpoint, read_safetensors},
+    encoder::Mode,
+    folder::{FORMAT, config_json, fingerprint, read_config, read_json, replace_folder},
+};
+
+/// What one forward pass gives for a batch.
+pub struct Forward {
+    /// Last hidden states `[batch, length, hidden]`.
+    pub hidden: Tensor,
+    /// Their mean over the tokens that are not padding `[batch, hidden]`.
+    pub pooled: Tensor,
+    /// `pooled` with length 1 `[batch, hidden]`.
+    pub embedding: Tensor,
+    /// Intent logits `[batch, intents]`, before temperature.
+    pub intent_logits: Tensor,
+    /// Sentiment logits `[batch, 3]`, before temperature.
+    pub sentiment_logits: Tensor,
+}
+
+/// What the model says of one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Calibrated probability of each intent, in head order.
+    pub intents: Vec<f32>,
+    /// Calibrated probability of each sentiment, in head order.
+    pub sentiments: Vec<f32>,
+    /// Pooled embedding of length 1.
+    pub embedding: Vec<f32>,
+}
+
+/// Encoder and heads.
+pub struct MultiTaskModel {
+    encoder: Encoder,
+    heads: Heads,
+    variables: BTreeMap<String, Var>,
+    weights: BTreeMap<String, Tensor>,
+    device: Device,
+}
+
+impl MultiTaskModel {
+    /// Puts a model together from `parameters`.
+    ///
+    /// # Errors
+    /// When a weight has the wrong shape, or the configuration contradicts itself.
+    pub fn new(
+        mut parameters: Parameters,
+        config: &BertConfig,
+        labels: &Labels,
+        device: &Device,
+    ) -> Result<(Self, LoadReport), ModelError> {
+        // Heads first: whether the encoder has a base does not change how they are drawn.
+        let heads = Heads::load(
+            &mut parameters,
+            labels.intents.len(),
+            labels.sentiments.len(),
+            config.hidden_size,
+            config.classifier_dropout.unwrap_or(config.hidden_dropout_prob),
+        )?;
+        let fuse = !parameters.trainable();
+        let encoder = Encoder::load(&mut parameters, config, fuse)?;
+        let weights = parameters.weights();
+        let (report, misshapen, variables) = parameters.finish();
+        if !misshapen.is_empty() {
+            return Err(ModelError::Config(format!(
+                "weights do not fit the configuration and labels: {}",
+                misshapen.join("; ")
+            )));
+        }
+        Ok((Self { encoder, heads, variables, weights, device: device.clone() }, report))
+    }
+
+    /// A trainable model from a Hugging Face BERT folder; heads are taken if the folder has fitting ones, else drawn.
+    ///
+    /// # Errors
+    /// When anything but a head is missing, or the folder is not usable.
+    pub fn from_base(
+        folder: &Path,
+        labels: &Labels,
+        seed: u64,
+        device: &Device,
+    ) -> Result<(Self, LoadReport), ModelError> {
+        let config = read_config(folder)?;
+        let mut source = read_checkpoint(folder)?;
+        source.retain(|name, _| !is_head(name));
+        let parameters = Parameters::new(source, true, seed, config.initializer_range, device);
+        let (model, report) =
+            Self::new(parameters, &config, labels, device).map_err(|error| at_weights(folder, error))?;
+        let missing: Vec<_> = report.missing.iter().filter(|name| !is_head(name)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(ModelError::Weights {
+                path: folder.to_owned(),
+                message: format!(
+                    "{} encoder weights are missing ({}{}); only heads may be. Is it a BERT checkpoint?",
+                    missing.len(),
+                    missing[..missing.len().min(3)].join(", "),
+                    if missing.len() > 3 { ", ..." } else { "" }
+                ),
+            });
+        }
+        Ok((model, report))
+    }
+
+    /// One forward pass over a batch.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn forward(&self, batch: &Batch, mut mode: Mode<'_>) -> Result<Forward, ModelError> {
+        let hidden = self.encoder.forward(batch, &mut mode)?;
+        let mask = batch.attention_mask.unsqueeze(D::Minus1)?;
+        let pooled = hidden.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&mask.sum(1)?)?;
+        let norm = (pooled.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
+        let embedding = pooled.broadcast_div(&norm)?;
+        let (intent_logits, sentiment_logits) = self.heads.forward(&pooled, &mut mode)?;
+        Ok(Forward { hidden, pooled, embedding, intent_logits, sentiment_logits })
+    }
+
+    /// Runs a batch for serving and brings the numbers back, logits divided by the temperatures and made probabilities.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn predict(&self, batch: &Batch, temperatures: &Temperatures) -> Result<Vec<Prediction>, ModelError> {
+        let output = self.forward(batch, Mode::Serve)?;
+        let probabilities = |logits: &Tensor, temperature: f32| -> Result<Vec<Vec<f32>>, ModelError> {
+            Ok(candle_nn::ops::softmax(&(logits / f64::from(temperature))?, D::Minus1)?.to_vec2()?)
+        };
+        let intents = probabilities(&output.intent_logits, temperatures.intent)?;
+        let sentiments = probabilities(&output.sentiment_logits, temperatures.sentiment)?;
+        let embeddings = output.embedding.to_vec2()?;
+        Ok(intents
+            .into_iter()
+            .zip(sentiments)
+            .zip(embeddings)
+            .map(|((intents, sentiments), embedding)| Prediction { intents, sentiments, embedding })
+            .collect())
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Trainable variables by name; empty when the model was loaded for serving.
+    pub fn variables(&self) -> &BTreeMap<String, Var> {
+        &self.variables
+    }
+
+    /// All weights by name, as they are now.
+    pub fn weights(&self) -> &BTreeMap<String, Tensor> {
+        &self.weights
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Writes a model folder to `destination`, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written; `destination` is then as it was.
+    pub fn save(
+        &self,
+        destination: &Path,
+        tokenizer: &TextTokenizer,
+        settings: &ModelSettings,
+        card: &str,
+        precision: Precision,
+    ) -> Result<(), ModelError> {
+        replace_folder(destination, |folder| {
+            let write = |file: &str, content: &str| {
+                let path = folder.join(file);
+                std::fs::write(&path, content).map_err(ModelError::io("write", &path))
+            };
+            write("config.json", &pretty(&config_json(self.encoder.config(), &settings.labels)))?;
+            write("yingda.json", &pretty(settings))?;
+            write("tokenizer.json", &tokenizer.to_json()?)?;
+            write("README.md", card)?;
+            for (file, heads) in [("model.safetensors", false), ("heads.safetensors", true)] {
+                let path = folder.join(file);
+                let mut tensors = Vec::new();
+                for (name, tensor) in self.weights.iter().filter(|(name, _)| is_head(name) == heads) {
+                    let kind = if precision == Precision::F16 { DType::F16 } else { DType::F32 };
+                    tensors.push((name.as_str(), tensor.to_device(&Device::Cpu)?.to_dtype(kind)?));
+                }
+                // transformers refuses a safetensors file that does not say where it comes from.
+                let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+                safetensors::serialize_to_file(tensors, Some(about), &path).map_err(|error| ModelError::Io {
+                    doing: "write",
+                    path: path.clone(),
+                    source: std::io::Error::other(error),
+                })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data is always JSON");
+    text.push('\n');
+    text
+}
+
+fn is_head(name: &str) -> bool {
+    name.starts_with("intent.") || name.starts_with("sentiment.")
+}
+
+fn at_weights(folder: &Path, error: ModelError) -> ModelError {
+    match error {
+        ModelError::Config(message) => ModelError::Weights { path: folder.to_owned(), message },
+        other => other,
+    }
+}
+
+/// A model folder that is open: everything that serving and evaluation need.
+pub struct ModelFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Folder name and fingerprint, such as `yingda-sample@1f0c9a7be2d4`.
+    pub model_id: String,
+    /// `yingda.json`.
+    pub settings: ModelSettings,
+    /// Tokenizer with the contract and the limit of this model.
+    pub tokenizer: TextTokenizer,
+    /// Encoder and heads.
+    pub model: MultiTaskModel,
+    /// Which weights were loaded; nothing is missing.
+    pub report: LoadReport,
+}
+
+impl ModelFolder {
+    /// Opens a folder that [`MultiTaskModel::save`] wrote; with `trainable`, every weight is a variable.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, or contradicts another one; the sentence names it.
+    pub fn open(path: &Path, device: &Device, trainable: bool) -> Result<Self, ModelError> {
+        if !path.is_dir() {
+            return Err(ModelError::MissingFile {
+                folder: path.to_owned(),
+                file: "yingda.json",
+                hint: "the folder does not exist; name one that yingda-train wrote",
+            });
+        }
+        let settings: ModelSettings = read_json(
+            path,
+            "yingda.json",
+            "it may be a base model: fine-tune it with `yingda-train fit --base`, then serve the result",
+        )?;
+        let settings_path = path.join("yingda.json");
+        if settings.format != FORMAT {
+            return Err(ModelError::malformed(
+                &settings_path,
+                format!("its form is {}, and this program reads form {FORMAT}", settings.format),
+            ));
+        }
+        if settings.labels.sentiments != SENTIMENTS {
+            return Err(ModelError::malformed(
+                &settings_path,
+                format!("sentiments are {:?} and must be {SENTIMENTS:?}, in this order", settings.labels.sentiments),
+            ));
+        }
+        for (name, temperature) in
+            [("intent", settings.temperatures.intent), ("sentiment", settings.temperatures.sentiment)]
+        {
+            if !(temperature.is_finite() && temperature > 0.0) {
+                return Err(ModelError::malformed(
+                    &settings_path,
+                    format!("temperature {name} is {temperature} and must be above 0"),
+                ));
+            }
+        }
+        let config = read_config(path)?;
+        if settings.max_tokens > config.max_position_embeddings {
+            return Err(ModelError::malformed(
+                &settings_path,
+                format!(
+                    "max_tokens is {} but config.json allows {} positions",
+                    settings.max_tokens, config.max_position_embeddings
+                ),
+            ));
+        }
+        let tokenizer = TextTokenizer::load(path, settings.text.clone(), settings.max_tokens)?;
+        if tokenizer.vocabulary_size() > config.vocab_size {
+            return Err(ModelError::malformed(
+                &path.join("tokenizer.json"),
+                format!(
+                    "it has {} entries but config.json says vocab_size {}; they are of different models",
+                    tokenizer.vocabulary_size(),
+                    config.vocab_size
+                ),
+            ));
+        }
+        let heads_path = path.join("heads.safetensors");
+        if !heads_path.exists() {
+            return Err(ModelError::MissingFile {
+                folder: path.to_owned(),
+                file: "heads.safetensors",
+                hint: "copy the whole folder that yingda-train wrote",
+            });
+        }
+        let heads = read_safetensors(&heads_path)?;
+        for (task, labels) in [("intent", &settings.labels.intents), ("sentiment", &settings.labels.sentiments)] {
+            if let Some(rows) = heads.get(&format!("{task}.weight")).and_then(|weight| weight.dims().first())
+                && *rows != labels.len()
+            {
+                return Err(ModelError::malformed(
+                    &heads_path,
+                    format!(
+                        "the {task} head has {rows} labels but yingda.json names {}; they are of different models",
+                        labels.len()
+                    ),
+                ));
+            }
+        }
+        let mut source = read_checkpoint(path)?;
+        source.extend(heads);
+        let parameters = Parameters::new(source, trainable, 0, config.initializer_range, device);
+        let (model, report) = MultiTaskModel::new(parameters, &config, &settings.labels, device)
+            .map_err(|error| at_weights(path, error))?;
+        if !report.missing.is_empty() {
+            return Err(ModelError::Weights {
+                path: path.to_owned(),
+                message: format!("these are missing: {}; copy or train it again", report.missing.join(", ")),
+            });
+        }
+        let name = path
+            .canonicalize()
+            .ok()
+            .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+            .unwrap_or_else(|| "model".into());
+        let model_id = format!("{name}@{}", fingerprint(path)?);
+        Ok(Self { path: path.to_owned(), model_id, settings, tokenizer, model, report })
+    }
+
+    /// Understands raw texts in one batch, in order.
+    ///
+    /// # Errors
+    /// When there is no text, or the tokenizer or a tensor operation fails.
+    pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>, ModelError> {
+        let rows =
+            texts.iter().map(|text| Ok(self.tokenizer.encode(text)?.ids)).collect::<Result<Vec<_>, ModelError>>()?;
+        let batch = Batch::new(&rows, self.tokenizer.padding(), self.model.device())?;
+        self.model.predict(&batch, &self.settings.temperatures)
+    }
+}

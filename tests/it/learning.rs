@@ -1,0 +1,219 @@
+//! That training trains: every variable moves, forty rows can be learnt by heart, a resumed run ends where an uninterrupted
+//! one does, and the same command gives the same model.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use candle_core::Device;
+use clap::Parser as _;
+use yingda_models::{
+    Batch, BertConfig, HiddenAct, Labels, Mode, ModelFolder, MultiTaskModel, Parameters, SENTIMENTS, Seeded,
+};
+use yingda_train::{
+    TrainError,
+    fit::{FitConfig, FitSummary, fit},
+    loss::cross_entropy,
+    optimizer::{AdamW, AdamWSettings},
+};
+
+fn tiny(labels: usize) -> (MultiTaskModel, Labels) {
+    let config = BertConfig {
+        vocab_size: 50,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        hidden_act: HiddenAct::Gelu,
+        hidden_dropout_prob: 0.1,
+        max_position_embeddings: 16,
+        type_vocab_size: 2,
+        initializer_range: 0.1,
+        ..BertConfig::default()
+    };
+    let labels = Labels {
+        intents: (0..labels).map(|label| label.to_string()).collect(),
+        sentiments: SENTIMENTS.map(str::to_owned).to_vec(),
+    };
+    let (model, _) =
+        MultiTaskModel::new(Parameters::fresh(3, 0.1, &Device::Cpu), &config, &labels, &Device::Cpu).unwrap();
+    (model, labels)
+}
+
+#[test]
+fn every_variable_gets_a_gradient_and_moves() {
+    let (model, _) = tiny(4);
+    // Every position, token and segment row that exists is used once, so that no row is left out by chance.
+    let rows: Vec<Vec<u32>> = (0..4).map(|row| (0..16).map(|column| (row * 13 + column * 3) % 50).collect()).collect();
+    let batch = Batch::new(&rows, 0, &Device::Cpu).unwrap();
+    let mut dropout = Seeded::new(1, 1);
+    let output = model.forward(&batch, Mode::Train(&mut dropout)).unwrap();
+    let intent = cross_entropy(&output.intent_logits, &[Some(0), Some(1), Some(2), Some(3)], &[1.0; 4]);
+    let sentiment = cross_entropy(&output.sentiment_logits, &[Some(0), Some(1), Some(2), None], &[1.0; 3]);
+    let loss = (intent.unwrap().unwrap() + sentiment.unwrap().unwrap()).unwrap();
+    let gradients = loss.backward().unwrap();
+    let values = |name: &str| model.variables()[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let before: Vec<(String, Vec<f32>)> = model.variables().keys().map(|name| (name.clone(), values(name))).collect();
+    for (name, variable) in model.variables() {
+        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
+        let size: f32 = gradient.sqr().unwrap().sum_all().unwrap().to_scalar().unwrap();
+        // Softmax cancels key biases: their gradient is 0 by mathematics.
+        assert!(size > 1e-12 || name.ends_with("key.bias"), "{name} has gradient 0");
+    }
+    AdamW::new(AdamWSettings::default()).step(model.variables(), &gradients, 1e-2).unwrap();
+    for (name, before) in before {
+        assert!(values(&name) != before || name.ends_with("key.bias"), "{name} did not move");
+    }
+}
+
+#[test]
+fn forty_rows_are_learnt_by_heart() {
+    let (model, _) = tiny(5);
+    let mut generator = Seeded::new(5, 1);
+    let rows: Vec<Vec<u32>> =
+        (0..40).map(|_| (0..4 + generator.below(10)).map(|_| 1 + generator.below(49) as u32).collect()).collect();
+    let intents: Vec<Option<u32>> = (0..40).map(|_| Some(generator.below(5) as u32)).collect();
+    let sentiments: Vec<Option<u32>> = (0..40).map(|_| Some(generator.below(3) as u32)).collect();
+    let batch = Batch::new(&rows, 0, &Device::Cpu).unwrap();
+    let mut optimizer = AdamW::new(AdamWSettings { weight_decay: 0.0, ..AdamWSettings::default() });
+    for step in 0..300 {
+        let output = model.forward(&batch, Mode::Train(&mut Seeded::new(5, 100 + step))).unwrap();
+        let intent = cross_entropy(&output.intent_logits, &intents, &[1.0; 5]).unwrap().unwrap();
+        let sentiment = cross_entropy(&output.sentiment_logits, &sentiments, &[1.0; 3]).unwrap().unwrap();
+        let gradients = (intent + sentiment).unwrap().backward().unwrap();
+        optimizer.step(model.variables(), &gradients, 5e-3).unwrap();
+    }
+    let output = model.forward(&batch, Mode::Serve).unwrap();
+    let said = |logits: &candle_core::Tensor| -> Vec<Option<u32>> {
+        logits.argmax(1).unwrap().to_vec1::<u32>().unwrap().into_iter().map(Some).collect()
+    };
+    assert_eq!(said(&output.intent_logits), intents);
+    assert_eq!(said(&output.sentiment_logits), sentiments);
+}
+
+/// `fit` as it is called on the command line.
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    config: FitConfig,
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(crate) fn small_fit(data: &Path, more: &[&str]) -> FitConfig {
+    let mut flags = vec!["fit", "--data", data.to_str().unwrap(), "--epochs", "3", "--batch-size", "8"];
+    flags.extend(["--hidden", "16", "--layers", "1", "--heads", "2", "--max-tokens", "24", "--learning-rate", "3e-3"]);
+    flags.extend(more);
+    Flags::parse_from(flags).config
+}
+
+/// Sixty sessions about three things, in our own words.
+pub(crate) fn write_chats(path: &Path) {
+    let subjects = ["外套", "台灯", "耳机", "水杯", "鞋子", "书包", "毛巾", "锅", "椅子", "手表"];
+    let mut text = String::from("session_id,turn,role,text,intent,sentiment\n");
+    for session in 0..60 {
+        let subject = subjects[session % 10];
+        let (ask, intent, sentiment) = match session % 3 {
+            0 => (format!("{subject}什么时候发货呀第{session}次问了"), "催发货", "negative"),
+            1 => (format!("想退掉{subject}怎么操作{session}"), "退货", "neutral"),
+            _ => (format!("谢谢{subject}收到啦很喜欢{session}"), "致谢", "positive"),
+        };
+        text += &format!("s{session},0,user,{ask},{intent},{sentiment}\ns{session},1,agent,好的请稍等,,\n");
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+fn run(config: &FitConfig, out: &Path) -> Result<FitSummary, TrainError> {
+    fit(config, out, false, &AtomicBool::new(false))
+}
+
+fn weights(out: &Path) -> Vec<u8> {
+    std::fs::read(out.join("model/model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("chats.csv");
+    write_chats(&data);
+    let config = small_fit(&data, &[]);
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    run(&config, &whole).unwrap();
+
+    // Stopped before the first step, then in the middle of whatever step it has reached, until it is done.
+    let stop = AtomicBool::new(true);
+    let stopped = fit(&config, &parts, false, &stop);
+    assert!(matches!(stopped, Err(TrainError::Interrupted { .. })), "{stopped:?}");
+    let mut stops = 0;
+    loop {
+        stop.store(false, Ordering::Relaxed);
+        let result = std::thread::scope(|scope| {
+            let worker = scope.spawn(|| fit(&config, &parts, true, &stop));
+            std::thread::sleep(std::time::Duration::from_millis(150));
+            stop.store(stops < 3, Ordering::Relaxed);
+            worker.join().unwrap()
+        });
+        match result {
+            Ok(_) => break,
+            Err(TrainError::Interrupted { .. }) => stops += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(weights(&whole), weights(&parts));
+    let metrics = |out: &Path| std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().count();
+    assert_eq!(metrics(&whole), metrics(&parts));
+}
+
+#[test]
+fn the_same_command_gives_the_same_model_and_another_seed_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("chats.csv");
+    write_chats(&data);
+    let out = |name: &str| folder.path().join(name);
+    run(&small_fit(&data, &[]), &out("a")).unwrap();
+    run(&small_fit(&data, &[]), &out("b")).unwrap();
+    run(&small_fit(&data, &["--seed", "7"]), &out("c")).unwrap();
+    assert_eq!(weights(&out("a")), weights(&out("b")));
+    assert_ne!(weights(&out("a")), weights(&out("c")));
+}
+
+#[test]
+fn a_run_leaves_what_it_promises_and_its_model_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("chats.csv");
+    write_chats(&data);
+    let out = folder.path().join("run");
+    let summary = run(&small_fit(&data, &["--epochs", "6"]), &out).unwrap();
+    for file in [
+        "config.json", "metrics.jsonl", "splits/train.parquet", "splits/validation.parquet", "splits/test.parquet",
+        "test/metrics.json", "test/predictions.parquet", "test/errors.jsonl", "model/README.md", "model/yingda.json",
+    ] {
+        assert!(out.join(file).exists(), "{file} is missing");
+    }
+    let opened = ModelFolder::open(&summary.model, &Device::Cpu, false).unwrap();
+    assert!(opened.report.missing.is_empty() && opened.report.unexpected.is_empty());
+    let said = opened.predict(&["台灯什么时候发货呀", "想退掉锅怎么操作"]).unwrap();
+    for prediction in said {
+        assert!((prediction.intents.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        assert!((prediction.embedding.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
+    }
+
+    let refused = run(&small_fit(&data, &[]), &out).unwrap_err().to_string();
+    assert!(refused.contains("is not empty"), "{refused}");
+
+    let scores = yingda_train::eval::eval(
+        &summary.model,
+        &[data.clone()],
+        &yingda_datasets::ColumnMap::default(),
+        &folder.path().join("eval"),
+        "cpu",
+    )
+    .unwrap();
+    assert_eq!(scores.intent.unwrap().rows, 60);
+
+    let half = folder.path().join("half");
+    let exported = yingda_train::export::export(&summary.model, &half, yingda_models::Precision::F16).unwrap();
+    assert!(exported.bytes_after < exported.bytes_before * 6 / 10, "{exported:?}");
+    assert!(exported.probability_difference < 0.01 && exported.least_cosine > 0.999, "{exported:?}");
+}

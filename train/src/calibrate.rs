@@ -1,0 +1,152 @@
+//! Temperatures and thresholds, chosen on validation data.
+
+use yingda_models::Thresholds;
+
+use crate::metrics::best;
+
+/// The temperature that makes the likelihood of the labels highest (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>).
+///
+/// `rows` are logits with the gold index. Without rows the temperature is 1.
+pub fn temperature(rows: &[(Vec<f32>, usize)]) -> f32 {
+    if rows.is_empty() {
+        return 1.0;
+    }
+    let loss = |log_temperature: f64| -> f64 {
+        let temperature = log_temperature.exp();
+        rows.iter()
+            .map(|(logits, gold)| {
+                let top = logits.iter().copied().fold(f32::MIN, f32::max);
+                let scaled = |logit: f32| f64::from(logit - top) / temperature;
+                logits.iter().map(|&logit| scaled(logit).exp()).sum::<f64>().ln() - scaled(logits[*gold])
+            })
+            .sum()
+    };
+    // Golden-section search over log T: the loss has one minimum there.
+    let ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (0.05f64.ln(), 20f64.ln());
+    for _ in 0..60 {
+        let (left, right) = (high - ratio * (high - low), low + ratio * (high - low));
+        if loss(left) < loss(right) { high = right } else { low = left }
+    }
+    f64::midpoint(low, high).exp() as f32
+}
+
+/// Probabilities at a temperature.
+pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let powers: Vec<f32> = logits.iter().map(|logit| ((logit - top) / temperature).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// The least confidence at which the accepted predictions are right with at least `precision`, and what share is accepted.
+///
+/// `rows` are calibrated probabilities with the gold index.
+pub fn confidence_threshold(rows: &[(Vec<f32>, usize)], precision: f64) -> (f32, f64) {
+    let scored = rows.iter().map(|(probabilities, gold)| {
+        let (predicted, confidence) = best(probabilities);
+        (confidence, predicted == *gold)
+    });
+    precise_threshold(scored.collect(), precision)
+}
+
+/// The least score at which the rows `(score, right)` at or above it are right with at least `precision`, and their share.
+///
+/// When no score is enough, the one above which rows are right most often.
+pub fn precise_threshold(mut scored: Vec<(f32, bool)>, precision: f64) -> (f32, f64) {
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // The first rows can be right by luck: a threshold must rest on 20 of them, or on all there are.
+    let least = scored.len().min(20);
+    let mut right = 0usize;
+    let mut chosen = None;
+    let mut fallback = (0.9, 0.0, -1.0);
+    for (index, &(score, hit)) in scored.iter().enumerate() {
+        right += usize::from(hit);
+        let accepted = index + 1;
+        let reached = right as f64 / accepted as f64;
+        let share = accepted as f64 / scored.len() as f64;
+        if accepted >= least {
+            if reached >= precision {
+                chosen = Some((score, share));
+            }
+            if reached > fallback.2 {
+                fallback = (score, share, reached);
+            }
+        }
+    }
+    chosen.unwrap_or((fallback.0, fallback.1))
+}
+
+/// The threshold on a score that separates `wanted` from `unwanted` best: largest sum of the share of wanted at or above it and
+/// of unwanted below it (Youden's J, 1950).
+pub fn separating_threshold(wanted: &[f32], unwanted: &[f32]) -> Option<f32> {
+    if wanted.is_empty() || unwanted.is_empty() {
+        return None;
+    }
+    let share = |scores: &[f32], at: f32| scores.iter().filter(|&&score| score >= at).count() as f64 / scores.len() as f64;
+    wanted
+        .iter()
+        .copied()
+        .map(|at| (at, share(wanted, at) - share(unwanted, at)))
+        .max_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)))
+        .map(|(at, _)| at)
+}
+
+/// The probability of `negative` from which calling a message negative gives the best F1.
+pub fn negative_threshold(rows: &[(Vec<f32>, usize)]) -> f32 {
+    let scored: Vec<(f32, bool)> = rows.iter().map(|(probabilities, gold)| (probabilities[0], *gold == 0)).collect();
+    let gold = scored.iter().filter(|row| row.1).count();
+    let f1 = |at: f32| {
+        let said = scored.iter().filter(|row| row.0 >= at).count();
+        let hits = scored.iter().filter(|row| row.0 >= at && row.1).count();
+        2.0 * hits as f64 / (said + gold).max(1) as f64
+    };
+    let mut best = (Thresholds::default().negative, -1.0);
+    for step in 6..=18 {
+        let at = step as f32 * 0.05;
+        if f1(at) > best.1 {
+            best = (at, f1(at));
+        }
+    }
+    if gold == 0 { Thresholds::default().negative } else { best.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits twice too sharp: labels drawn as if they had been divided by 2 give a temperature of 2.
+    #[test]
+    fn finds_the_temperature_that_was_used() {
+        let mut rows = Vec::new();
+        for step in 0..400 {
+            let logit = (step as f32 - 200.0) / 50.0;
+            let probability = 1.0 / (1.0 + (-logit / 2.0).exp());
+            let positives = (probability * 100.0).round() as usize;
+            rows.extend((0..100).map(|row| (vec![0.0, logit], usize::from(row < positives))));
+        }
+        let found = temperature(&rows);
+        assert!((found - 2.0).abs() < 0.05, "{found}");
+        assert_eq!(temperature(&[]), 1.0);
+    }
+
+    #[test]
+    fn threshold_keeps_the_promised_precision() {
+        let rows: Vec<(Vec<f32>, usize)> = (0..100)
+            .map(|row| {
+                let confidence = 0.5 + row as f32 / 250.0;
+                (vec![confidence, 1.0 - confidence], usize::from(row < 50 && row % 2 == 0))
+            })
+            .collect();
+        let (threshold, share) = confidence_threshold(&rows, 0.95);
+        let accepted: Vec<_> = rows.iter().filter(|row| row.0[0] >= threshold).collect();
+        let right = accepted.iter().filter(|row| row.1 == 0).count() as f64 / accepted.len() as f64;
+        assert!(right >= 0.95 && share > 0.5, "{threshold} {share} {right}");
+    }
+
+    #[test]
+    fn separates() {
+        assert_eq!(separating_threshold(&[0.8, 0.9, 0.7], &[0.1, 0.6, 0.75]), Some(0.8));
+        assert_eq!(separating_threshold(&[], &[0.1]), None);
+    }
+}

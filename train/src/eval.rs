@@ -1,0 +1,271 @@
+//! `eval`: what a model is worth on labelled chats, with the files that people mend their data from.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use candle_core::Tensor;
+use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
+use serde::{Deserialize, Serialize};
+use yingda_datasets::{ColumnMap, load, write_atomically, write_frame};
+use yingda_models::{Batch, Labels, Mode, ModelFolder, ModelSettings, MultiTaskModel, TextTokenizer};
+
+use crate::{
+    TrainError, calibrate,
+    examples::{self, Example},
+    fit::write_json,
+    metrics::{TaskScores, best},
+    output,
+};
+
+const BATCH: usize = 64;
+
+/// Scores of both tasks; `None` where no message has the label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Intents.
+    pub intent: Option<TaskScores>,
+    /// Sentiments.
+    pub sentiment: Option<TaskScores>,
+}
+
+/// Examples with what the model says of them.
+pub struct Scored {
+    rows: Vec<ScoredRow>,
+    settings: ModelSettings,
+}
+
+struct ScoredRow {
+    example: Example,
+    intent_logits: Vec<f32>,
+    sentiment_logits: Vec<f32>,
+}
+
+/// Runs the model over `examples`, in order.
+///
+/// # Errors
+/// When a tensor operation fails.
+pub fn score_examples(
+    model: &MultiTaskModel,
+    tokenizer: &TextTokenizer,
+    settings: &ModelSettings,
+    examples: &[Example],
+) -> Result<Scored, TrainError> {
+    let ids: Vec<&[u32]> = examples.iter().map(|example| example.ids.as_slice()).collect();
+    let intents = run(model, tokenizer, &ids, |output| (output.intent_logits, output.sentiment_logits))?;
+    let rows = examples
+        .iter()
+        .cloned()
+        .zip(intents)
+        .map(|(example, (intent_logits, sentiment_logits))| ScoredRow { example, intent_logits, sentiment_logits })
+        .collect();
+    Ok(Scored { rows, settings: settings.clone() })
+}
+
+/// Embeddings of tokenized texts, in order.
+///
+/// # Errors
+/// When a tensor operation fails.
+pub fn embed(
+    model: &MultiTaskModel,
+    tokenizer: &TextTokenizer,
+    ids: &[&[u32]],
+) -> Result<Vec<Vec<f32>>, TrainError> {
+    let rows = run(model, tokenizer, ids, |output| (output.embedding.clone(), output.embedding))?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+#[expect(clippy::type_complexity, reason = "a pair of rows a text")]
+fn run(
+    model: &MultiTaskModel,
+    tokenizer: &TextTokenizer,
+    ids: &[&[u32]],
+    pick: impl Fn(yingda_models::Forward) -> (Tensor, Tensor),
+) -> Result<Vec<(Vec<f32>, Vec<f32>)>, TrainError> {
+    let lengths: Vec<usize> = ids.iter().map(|ids| ids.len()).collect();
+    let mut rows = vec![(Vec::new(), Vec::new()); ids.len()];
+    let bar = output::bar(ids.len(), "run");
+    for batch in examples::sorted_batches(&lengths, BATCH) {
+        let picked: Vec<&[u32]> = batch.iter().map(|&index| ids[index]).collect();
+        let input = Batch::new(&picked, tokenizer.padding(), model.device())?;
+        let (first, second) = pick(model.forward(&input, Mode::Serve)?);
+        let results = first.to_vec2::<f32>()?.into_iter().zip(second.to_vec2::<f32>()?);
+        for (&index, row) in batch.iter().zip(results) {
+            rows[index] = row;
+        }
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+impl Scored {
+    /// Intent logits with the gold index, of the rows that have one.
+    pub fn intent_rows(&self) -> Vec<(Vec<f32>, usize)> {
+        let row = |row: &ScoredRow| Some((row.intent_logits.clone(), row.example.intent? as usize));
+        self.rows.iter().filter_map(row).collect()
+    }
+
+    /// Sentiment logits with the gold index, of the rows that have one.
+    pub fn sentiment_rows(&self) -> Vec<(Vec<f32>, usize)> {
+        let row = |row: &ScoredRow| Some((row.sentiment_logits.clone(), row.example.sentiment? as usize));
+        self.rows.iter().filter_map(row).collect()
+    }
+
+    /// Scores of both tasks at the settings' temperatures.
+    pub fn scores(&self, labels: &Labels) -> Scores {
+        let task = |labels: &[String], rows: Vec<(Vec<f32>, usize)>, temperature: f32| {
+            let rows: Vec<(usize, Vec<f32>)> =
+                rows.into_iter().map(|(logits, gold)| (gold, calibrate::softmax(&logits, temperature))).collect();
+            TaskScores::new(labels, rows.iter().map(|(gold, row)| (*gold, row.as_slice())))
+        };
+        let temperatures = self.settings.temperatures;
+        Scores {
+            intent: task(&labels.intents, self.intent_rows(), temperatures.intent),
+            sentiment: task(&labels.sentiments, self.sentiment_rows(), temperatures.sentiment),
+        }
+    }
+}
+
+/// A prediction that is not the label, as `errors.jsonl` tells it.
+#[derive(Serialize)]
+struct Mistake<'a> {
+    file: &'a str,
+    row: u64,
+    session_id: &'a str,
+    turn: i64,
+    text: &'a str,
+    task: &'static str,
+    gold: &'a str,
+    predicted: &'a str,
+    confidence: f32,
+    gold_probability: f32,
+}
+
+/// Writes `metrics.json`, `predictions.parquet` and `errors.jsonl` (most confident mistakes first) into `folder`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(folder: &Path, scores: &Scores, scored: &Scored, labels: &Labels) -> Result<(), TrainError> {
+    std::fs::create_dir_all(folder).map_err(TrainError::io("make", folder))?;
+    write_json(&folder.join("metrics.json"), scores)?;
+    let temperatures = scored.settings.temperatures;
+    let mut mistakes = Vec::new();
+    let mut intents: Vec<(String, f32)> = Vec::new();
+    let mut sentiments: Vec<(String, f32)> = Vec::new();
+    for row in &scored.rows {
+        for (task, logits, temperature, labels, gold, column) in [
+            ("intent", &row.intent_logits, temperatures.intent, &labels.intents, row.example.intent, &mut intents),
+            (
+                "sentiment",
+                &row.sentiment_logits,
+                temperatures.sentiment,
+                &labels.sentiments,
+                row.example.sentiment,
+                &mut sentiments,
+            ),
+        ] {
+            let probabilities = calibrate::softmax(logits, temperature);
+            let (predicted, confidence) = best(&probabilities);
+            column.push((labels[predicted].clone(), confidence));
+            if let Some(gold) = gold.map(|gold| gold as usize)
+                && gold != predicted
+            {
+                let message = &row.example.message;
+                mistakes.push(Mistake {
+                    file: &message.file,
+                    row: message.row,
+                    session_id: &message.session_id,
+                    turn: message.turn,
+                    text: &message.text,
+                    task,
+                    gold: &labels[gold],
+                    predicted: &labels[predicted],
+                    confidence,
+                    gold_probability: probabilities[gold],
+                });
+            }
+        }
+    }
+    mistakes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+    let path = folder.join("errors.jsonl");
+    write_atomically(&path, |file| {
+        for mistake in &mistakes {
+            let line = serde_json::to_string(mistake).expect("plain data is always JSON");
+            writeln!(file, "{line}").map_err(|source| yingda_datasets::DatasetsError::Io {
+                doing: "write",
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    })?;
+    let messages = || scored.rows.iter().map(|row| &row.example.message);
+    let strings = |name: &str, values: Vec<Option<String>>| Series::new(name.into(), values).into_column();
+    let (intent_names, intent_confidences): (Vec<String>, Vec<f32>) = intents.into_iter().unzip();
+    let (sentiment_names, sentiment_confidences): (Vec<String>, Vec<f32>) = sentiments.into_iter().unzip();
+    let columns = vec![
+        strings("session_id", messages().map(|message| Some(message.session_id.clone())).collect()),
+        Series::new("turn".into(), messages().map(|message| message.turn).collect::<Vec<i64>>()).into_column(),
+        strings("text", messages().map(|message| Some(message.text.clone())).collect()),
+        strings("intent", messages().map(|message| message.intent.clone()).collect()),
+        strings("intent_predicted", intent_names.into_iter().map(Some).collect()),
+        Series::new("intent_confidence".into(), intent_confidences).into_column(),
+        strings("sentiment", messages().map(|m| m.sentiment.map(|s| s.as_str().to_owned())).collect()),
+        strings("sentiment_predicted", sentiment_names.into_iter().map(Some).collect()),
+        Series::new("sentiment_confidence".into(), sentiment_confidences).into_column(),
+    ];
+    let frame = DataFrame::new(scored.rows.len(), columns)?;
+    Ok(write_frame(&frame, &folder.join("predictions.parquet"))?)
+}
+
+/// The report for a terminal.
+pub fn report(scores: &Scores) -> String {
+    let mut parts = Vec::new();
+    for (name, task) in [("intent", &scores.intent), ("sentiment", &scores.sentiment)] {
+        match task {
+            Some(task) => {
+                parts.push(format!("{name}\n{}\n{}\n{name}: {}", task.table(), task.confusion_table(), task.line()));
+            }
+            None => parts.push(format!("{name}: no message has this label")),
+        }
+    }
+    parts.join("\n\n")
+}
+
+/// Runs `eval`: opens the model in `model`, scores the chats, writes the files into `out`.
+///
+/// # Errors
+/// When the model or the data is not usable, no message has a label that the model knows, or `out` cannot be written.
+pub fn eval(
+    model: &Path,
+    data: &[PathBuf],
+    map: &ColumnMap,
+    out: &Path,
+    device: &str,
+) -> Result<Scores, TrainError> {
+    let device = yingda_models::device(device)?;
+    let folder = ModelFolder::open(model, &device, false)?;
+    let labels = &folder.settings.labels;
+    let messages = load(data, map)?.messages()?;
+    let mut unknown: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    for intent in messages.iter().filter_map(|message| message.intent.as_deref()) {
+        if !labels.intents.iter().any(|known| known == intent) {
+            *unknown.entry(intent).or_default() += 1;
+        }
+    }
+    for (intent, count) in &unknown {
+        output::line(&format!("the model has no intent {intent}: {count} messages are not scored for intent"));
+    }
+    let examples = examples::examples(messages, labels, &folder.tokenizer)?;
+    if !examples.iter().any(|example| example.intent.is_some() || example.sentiment.is_some()) {
+        return Err(TrainError::Usage(
+            "no user message has a label that the model knows; check the columns with `yingda-train check`".into(),
+        ));
+    }
+    let scored = score_examples(&folder.model, &folder.tokenizer, &folder.settings, &examples)?;
+    let scores = scored.scores(labels);
+    write(out, &scores, &scored, labels)?;
+    Ok(scores)
+}

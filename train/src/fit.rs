@@ -1,0 +1,849 @@
+//! `fit`: from chats to a model folder.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use candle_core::Tensor;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use yingda_datasets::{
+    CheckOptions, Chats, ColumnMap, Knowledge, Message, SplitOptions, check_knowledge, has_errors, load, load_knowledge,
+    write_parquet,
+};
+use yingda_models::{
+    Batch, BertConfig, HiddenAct, Labels, LoadReport, Mode, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision,
+    Seeded, Temperatures, TextTokenizer, Thresholds, character_vocabulary,
+    text::{MaskOptions, TextContract},
+};
+
+use crate::{
+    TrainError, calibrate, card,
+    embeddings::TokenVectors,
+    eval::{self, Scored},
+    examples::{self, Example},
+    loss,
+    optimizer::{AdamW, AdamWSettings, learning_rate},
+    output,
+    retrieval::{self, KnowledgePairs, RetrievalScores},
+    state::{self, State},
+};
+
+/// Random streams of a run; each is one purpose, so that nothing depends on what was drawn before.
+mod streams {
+    pub(super) const EPOCH: u64 = 1 << 20;
+    pub(super) const DROPOUT: u64 = 1 << 40;
+    pub(super) const PAIRS: u64 = 1 << 41;
+    pub(super) const PAIR_DROPOUT: u64 = 1 << 42;
+}
+
+/// Everything that decides what a run gives. Kept in the run's `config.json`.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitConfig {
+    /// Chats to learn from: CSV, TSV, JSON Lines, JSON or Parquet
+    #[arg(long, num_args = 1.., required_unless_present = "resume", value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// Chats to test on, never learnt from; without them a test split is taken from the data
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub test: Vec<PathBuf>,
+    /// Column names: OURS=THEIRS, such as text=content; may be repeated
+    #[arg(long, value_name = "OURS=THEIRS")]
+    pub map: Vec<String>,
+    /// Knowledge entries whose wordings train the embedding for retrieval
+    #[arg(long, value_name = "FILE")]
+    pub knowledge: Vec<PathBuf>,
+    /// A Hugging Face BERT folder to start from
+    #[arg(long, value_name = "FOLDER")]
+    pub base: Option<String>,
+    /// Let --base name a model at the Hugging Face hub when there is no such folder
+    #[arg(long, requires = "base")]
+    pub from_hub: bool,
+    /// Character vectors to start a fresh encoder from: a word2vec text file, or a folder with .npz and vocab.json
+    #[arg(long, value_name = "PATH", conflicts_with = "base")]
+    pub embeddings: Option<PathBuf>,
+    /// Where to compute: cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Seed of everything random: the same command on the same data gives the same model
+    #[arg(long, default_value_t = 20_260_101)]
+    pub seed: u64,
+    /// Most passes over the data
+    #[arg(long, default_value_t = 20)]
+    pub epochs: usize,
+    /// Stop after this many epochs without a better validation score
+    #[arg(long, default_value_t = 5)]
+    pub patience: usize,
+    /// Messages per step
+    #[arg(long, default_value_t = 32)]
+    pub batch_size: usize,
+    /// Highest learning rate [default: 5e-4 for a fresh encoder, 5e-5 with --base]
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Share of all steps in which the learning rate rises
+    #[arg(long, default_value_t = 0.1)]
+    pub warm_up: f64,
+    /// Pull of the weights towards 0
+    #[arg(long, default_value_t = 0.01)]
+    pub weight_decay: f64,
+    /// Largest norm of the gradients of a step
+    #[arg(long, default_value_t = 1.0)]
+    pub max_norm: f64,
+    /// Dropout in the encoder and before the heads
+    #[arg(long, default_value_t = 0.1)]
+    pub dropout: f64,
+    /// Longest message in tokens; a longer one keeps its beginning and end
+    #[arg(long, default_value_t = 96)]
+    pub max_tokens: usize,
+    /// Width of a fresh encoder
+    #[arg(long, default_value_t = 256, conflicts_with = "base")]
+    pub hidden: usize,
+    /// Layers of a fresh encoder
+    #[arg(long, default_value_t = 4, conflicts_with = "base")]
+    pub layers: usize,
+    /// Attention heads of a fresh encoder
+    #[arg(long, default_value_t = 4, conflicts_with = "base")]
+    pub heads: usize,
+    /// How much rare classes are lifted: 0 not at all, 1 every class counts alike
+    #[arg(long, default_value_t = 0.5)]
+    pub class_weight_power: f64,
+    /// Weight of the intent loss
+    #[arg(long, default_value_t = 1.0)]
+    pub intent_weight: f64,
+    /// Weight of the sentiment loss
+    #[arg(long, default_value_t = 1.0)]
+    pub sentiment_weight: f64,
+    /// Weight of the contrastive loss over the wordings of --knowledge
+    #[arg(long, default_value_t = 1.0)]
+    pub contrastive_weight: f64,
+    /// Knowledge entries per step
+    #[arg(long, default_value_t = 16)]
+    pub contrastive_pairs: usize,
+    /// Fold intents with fewer messages into --rare-label
+    #[arg(long, default_value_t = 0)]
+    pub min_class: usize,
+    /// The intent that rare ones are folded into
+    #[arg(long, default_value = "OTHER")]
+    pub rare_label: String,
+    /// The intent of messages that nothing of the knowledge answers; used to choose the reply threshold
+    #[arg(long, default_value = "out_of_scope")]
+    pub out_of_scope: String,
+    /// Share of sessions for validation
+    #[arg(long, default_value_t = 0.1)]
+    pub validation_share: f64,
+    /// Share of sessions for the test split, when no --test files are given
+    #[arg(long, default_value_t = 0.1)]
+    pub test_share: f64,
+    /// Share of accepted intents that must be right; the confidence threshold is chosen for it on validation data
+    #[arg(long, default_value_t = 0.95)]
+    pub precision: f64,
+    /// Leave personal data as it is, for data that was masked before
+    #[arg(long)]
+    pub no_mask: bool,
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct FitSummary {
+    /// Folder of the model.
+    pub model: PathBuf,
+    /// Optimiser steps of the run.
+    pub steps: usize,
+    /// The epoch whose weights were kept, from 1.
+    pub best_epoch: usize,
+    /// Its validation score: the mean of the macro-F1 of both tasks.
+    pub best_score: f64,
+    /// Scores on the test split.
+    pub test: eval::Scores,
+    /// How held-out wordings find their knowledge entry.
+    pub retrieval: Option<RetrievalScores>,
+}
+
+/// One epoch in numbers, for the card and the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EpochLine {
+    pub(crate) epoch: usize,
+    pub(crate) validation: EpochScores,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct EpochScores {
+    pub(crate) intent_macro_f1: Option<f64>,
+    pub(crate) sentiment_macro_f1: Option<f64>,
+    pub(crate) recall_at_1: Option<f64>,
+    pub(crate) score: f64,
+    pub(crate) seconds: f64,
+    pub(crate) training_loss: f64,
+}
+
+/// Data of a run after reading, checking and splitting.
+struct Data {
+    train: Vec<Message>,
+    validation: Vec<Message>,
+    test: Vec<Message>,
+    knowledge: Knowledge,
+    notes: Vec<String>,
+}
+
+/// Runs `fit` to its end, or until `stop` becomes true, into the folder `out`.
+///
+/// # Errors
+/// A sentence for each way in which data, flags, disk or numbers can be wrong. What was in `out` stays.
+pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Result<FitSummary, TrainError> {
+    let config = if resume { read_config(out)? } else { given.clone() };
+    validate(&config)?;
+    if !resume && out.exists() && std::fs::read_dir(out).map_err(TrainError::io("read", out))?.next().is_some() {
+        return Err(TrainError::Usage(format!(
+            "--out {} is not empty; name a new folder, or go on with the run in it by --resume",
+            out.display()
+        )));
+    }
+    let device = yingda_models::device(&config.device)?;
+    let contract = TextContract {
+        mask: if config.no_mask { MaskOptions::none() } else { MaskOptions::default() },
+        ..TextContract::default()
+    };
+    let data = prepare(&config, &contract, out)?;
+
+    let labels = examples::labels(&data.train);
+    if labels.intents.is_empty() {
+        return Err(TrainError::Usage(
+            "no training message has an intent; check the column with `yingda-train check`, or map it with --map intent=..."
+                .into(),
+        ));
+    }
+    let (model, tokenizer, report) = make_model(&config, &contract, &data, &labels, &device)?;
+    let train = examples::examples(data.train, &labels, &tokenizer)?;
+    let validation = examples::examples(data.validation, &labels, &tokenizer)?;
+    let test = examples::examples(data.test, &labels, &tokenizer)?;
+    if validation.is_empty() {
+        return Err(TrainError::Usage(
+            "no labelled message is left for validation; give more sessions or a larger --validation-share".into(),
+        ));
+    }
+    let pairs = (!data.knowledge.entries.is_empty())
+        .then(|| KnowledgePairs::new(&data.knowledge.entries, &tokenizer))
+        .transpose()?;
+    describe(&model, &report, &labels, [&train, &validation, &test], pairs.is_some(), &data.notes);
+
+    let mut run = Run {
+        config: &config,
+        out,
+        model: &model,
+        tokenizer: &tokenizer,
+        labels: &labels,
+        train: &train,
+        validation: &validation,
+        pairs: pairs.as_ref(),
+        optimizer: AdamW::new(AdamWSettings {
+            weight_decay: config.weight_decay,
+            max_norm: config.max_norm,
+            ..AdamWSettings::default()
+        }),
+        state: State { data_fingerprint: examples::data_fingerprint(&train), ..State::default() },
+        epochs: Vec::new(),
+    };
+    if resume {
+        run.resume()?;
+    } else {
+        write_json(&out.join("config.json"), &config)?;
+    }
+    run.train(stop)?;
+
+    state::set_weights(model.variables(), &out.join("best.safetensors"))?;
+    let (settings, retrieval) = run.calibrate()?;
+    let scored = eval::score_examples(&model, &tokenizer, &settings, &test)?;
+    let scores = scored.scores(&labels);
+    let card = card::card(&card::About {
+        config: &config,
+        labels: &labels,
+        settings: &settings,
+        encoder: model.encoder().config(),
+        sizes: [train.len(), validation.len(), test.len()],
+        train_counts: examples::label_counts(&train, &labels),
+        train: &train,
+        epochs: &run.epochs,
+        best_epoch: run.state.best_epoch,
+        test: &scores,
+        retrieval: retrieval.as_ref(),
+    });
+    let folder = out.join("model");
+    model.save(&folder, &tokenizer, &settings, &card, Precision::F32)?;
+    eval::write(&out.join("test"), &scores, &scored, &labels)?;
+    Ok(FitSummary {
+        model: folder,
+        steps: run.state.step,
+        best_epoch: run.state.best_epoch,
+        best_score: run.state.best_score.unwrap_or_default(),
+        test: scores,
+        retrieval,
+    })
+}
+
+fn validate(config: &FitConfig) -> Result<(), TrainError> {
+    let share = |name: &str, value: f64| {
+        if (0.0..1.0).contains(&value) {
+            Ok(())
+        } else {
+            Err(TrainError::Usage(format!("--{name} is {value}; it must be at least 0 and below 1")))
+        }
+    };
+    share("validation-share", config.validation_share)?;
+    share("test-share", config.test_share)?;
+    share("warm-up", config.warm_up)?;
+    share("dropout", config.dropout)?;
+    if config.validation_share + config.test_share >= 1.0 {
+        return Err(TrainError::Usage("--validation-share and --test-share leave nothing to train on".into()));
+    }
+    if config.epochs == 0 || config.batch_size == 0 || config.patience == 0 {
+        return Err(TrainError::Usage("--epochs, --batch-size and --patience must be at least 1".into()));
+    }
+    if config.learning_rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+        return Err(TrainError::Usage("--learning-rate must be above 0".into()));
+    }
+    Ok(())
+}
+
+fn read_config(out: &Path) -> Result<FitConfig, TrainError> {
+    let path = out.join("config.json");
+    let text = std::fs::read(&path).map_err(|source| {
+        TrainError::Usage(format!(
+            "--resume: {} cannot be read ({source}); name the --out folder of the run that was stopped",
+            path.display()
+        ))
+    })?;
+    serde_json::from_slice(&text)
+        .map_err(|error| TrainError::Usage(format!("{} is damaged: {error}; start the run anew", path.display())))
+}
+
+/// Reads, checks and splits; leaves the splits in `out/splits` for notebooks and baselines.
+fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Data, TrainError> {
+    let map = ColumnMap::for_chats(&config.map)?;
+    let model_text = |text: &str| contract.model_text(text);
+    let mut notes = Vec::new();
+    let check = |name: &str, chats: &Chats| -> Result<(), TrainError> {
+        let report = yingda_datasets::check(chats, &CheckOptions::default(), &model_text)?;
+        if report.has_errors() {
+            output::line(&report.table(20));
+            let errors = report
+                .problems
+                .iter()
+                .filter(|problem| problem.severity == yingda_datasets::Severity::Error)
+                .count();
+            return Err(TrainError::Unfit { errors });
+        }
+        if !report.problems.is_empty() {
+            output::line(&format!(
+                "{name}: {} warnings; see them with `yingda-train check`",
+                report.problems.len()
+            ));
+        }
+        Ok(())
+    };
+    let mut chats = load(&config.data, &map)?;
+    check("data", &chats)?;
+    if config.min_class > 0 {
+        let (folded, rare) = chats.fold_rare_intents(config.min_class, &config.rare_label)?;
+        chats = folded;
+        notes.push(format!(
+            "{} intents with fewer than {} messages became {}",
+            rare.len(),
+            config.min_class,
+            config.rare_label
+        ));
+    }
+    let held_out = if config.test.is_empty() { config.test_share } else { 0.0 };
+    let splits = yingda_datasets::split(
+        &chats,
+        &SplitOptions {
+            train: 1.0 - config.validation_share - held_out,
+            validation: config.validation_share,
+            test: held_out,
+            seed: config.seed,
+            ..SplitOptions::default()
+        },
+        &model_text,
+    )?;
+    notes.extend(splits.report.notes());
+    let test = if config.test.is_empty() {
+        splits.test
+    } else {
+        let test = load(&config.test, &map)?;
+        check("test", &test)?;
+        test
+    };
+    let folder = out.join("splits");
+    std::fs::create_dir_all(&folder).map_err(TrainError::io("make", &folder))?;
+    let mut messages = Vec::new();
+    for (name, chats) in [("train", &splits.train), ("validation", &splits.validation), ("test", &test)] {
+        let rows = chats.messages()?;
+        let texts = rows.iter().map(|message| model_text(&message.text)).collect();
+        write_parquet(chats, &folder.join(format!("{name}.parquet")), Some(("model_text", texts)))?;
+        messages.push(rows);
+    }
+    let knowledge = if config.knowledge.is_empty() {
+        Knowledge::default()
+    } else {
+        let knowledge = load_knowledge(&config.knowledge, &ColumnMap::default())?;
+        let problems = check_knowledge(&knowledge);
+        if has_errors(&problems) {
+            output::line(&yingda_datasets::format_problems(&problems, 20));
+            return Err(TrainError::Unfit { errors: problems.len() });
+        }
+        knowledge
+    };
+    let mut messages = messages.into_iter();
+    let mut next = || messages.next().unwrap_or_default();
+    Ok(Data { train: next(), validation: next(), test: next(), knowledge, notes })
+}
+
+fn make_model(
+    config: &FitConfig,
+    contract: &TextContract,
+    data: &Data,
+    labels: &Labels,
+    device: &candle_core::Device,
+) -> Result<(MultiTaskModel, TextTokenizer, Option<LoadReport>), TrainError> {
+    if let Some(base) = &config.base {
+        let folder = yingda_models::resolve_base(base, config.from_hub)?;
+        let tokenizer = TextTokenizer::load(&folder, contract.clone(), config.max_tokens)?;
+        let (model, report) = MultiTaskModel::from_base(&folder, labels, config.seed, device)?;
+        let positions = model.encoder().config().max_position_embeddings;
+        if config.max_tokens > positions {
+            return Err(TrainError::Usage(format!(
+                "--max-tokens {} is more than the {positions} positions of --base",
+                config.max_tokens
+            )));
+        }
+        return Ok((model, tokenizer, Some(report)));
+    }
+    let texts: Vec<String> = data
+        .train
+        .iter()
+        .map(|message| &message.text)
+        .chain(data.knowledge.entries.iter().flat_map(|entry| {
+            std::iter::once(&entry.question).chain(&entry.similar_questions).chain(std::iter::once(&entry.answer))
+        }))
+        .map(|text| contract.model_text(text))
+        .collect();
+    let vocabulary = character_vocabulary(texts.iter().map(String::as_str));
+    let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, contract.clone(), config.max_tokens)?;
+    let encoder = BertConfig {
+        vocab_size: vocabulary.len(),
+        hidden_size: config.hidden,
+        num_hidden_layers: config.layers,
+        num_attention_heads: config.heads,
+        intermediate_size: 4 * config.hidden,
+        hidden_act: HiddenAct::Gelu,
+        hidden_dropout_prob: config.dropout,
+        max_position_embeddings: config.max_tokens.max(128),
+        type_vocab_size: 2,
+        // A narrow fresh encoder learns faster from wider weights than BERT's 0.02, which suits a width of 768.
+        initializer_range: (1.0 / config.hidden as f64).sqrt() * 0.5,
+        ..BertConfig::default()
+    };
+    let parameters = Parameters::fresh(config.seed, encoder.initializer_range, device);
+    let (model, _) = MultiTaskModel::new(parameters, &encoder, labels, device)?;
+    if let Some(path) = &config.embeddings {
+        let words = &model.variables()["embeddings.word_embeddings.weight"];
+        let vectors = TokenVectors::read(path)?;
+        let (table, placed) =
+            vectors.place(words.as_tensor(), &tokenizer.vocabulary(), encoder.initializer_range, config.seed)?;
+        words.set(&table)?;
+        output::line(&format!("embeddings: {placed} of {} tokens start from {}", vocabulary.len(), path.display()));
+    }
+    Ok((model, tokenizer, None))
+}
+
+fn describe(
+    model: &MultiTaskModel,
+    report: &Option<LoadReport>,
+    labels: &Labels,
+    sizes: [&Vec<Example>; 3],
+    retrieval: bool,
+    notes: &[String],
+) {
+    notes.iter().for_each(|note| output::line(note));
+    if let Some(report) = report {
+        output::line(&format!(
+            "base: {} weights loaded; drawn anew: {}; not used: {}",
+            report.loaded.len(),
+            list(&report.missing),
+            list(&report.unexpected)
+        ));
+    }
+    let config = model.encoder().config();
+    let weights: usize = model.weights().values().map(Tensor::elem_count).sum();
+    output::line(&format!(
+        "model: {} layers × {}, {} tokens, {} intents, {:.2} million weights{}",
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.vocab_size,
+        labels.intents.len(),
+        weights as f64 / 1e6,
+        if retrieval { ", with the contrastive loss" } else { "" }
+    ));
+    output::line(&format!(
+        "labelled messages: {} to train, {} for validation, {} to test",
+        sizes[0].len(),
+        sizes[1].len(),
+        sizes[2].len()
+    ));
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        names if names.len() <= 6 => names.join(", "),
+        names => format!("{}, ... ({} in all)", names[..5].join(", "), names.len()),
+    }
+}
+
+/// The loop and what it works on.
+struct Run<'a> {
+    config: &'a FitConfig,
+    out: &'a Path,
+    model: &'a MultiTaskModel,
+    tokenizer: &'a TextTokenizer,
+    labels: &'a Labels,
+    train: &'a [Example],
+    validation: &'a [Example],
+    pairs: Option<&'a KnowledgePairs>,
+    optimizer: AdamW,
+    state: State,
+    epochs: Vec<EpochLine>,
+}
+
+#[derive(Default)]
+struct StepLosses {
+    total: f64,
+    intent: Option<f64>,
+    sentiment: Option<f64>,
+    contrastive: Option<f64>,
+    tokens: usize,
+}
+
+impl Run<'_> {
+    fn resume(&mut self) -> Result<(), TrainError> {
+        let state = state::load(self.out, self.model.variables(), &mut self.optimizer)?;
+        if state.data_fingerprint != self.state.data_fingerprint {
+            return Err(TrainError::Usage(
+                "--resume: the data is not what the run began with; put the old files back, or start a new run".into(),
+            ));
+        }
+        let path = self.metrics_path();
+        let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let kept: Vec<&str> = text.lines().take(state.metric_lines).collect();
+        self.epochs = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut text = kept.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        std::fs::write(&path, text).map_err(TrainError::io("write", &path))?;
+        output::line(&format!("resumed after epoch {}, step {}", state.epoch, state.step));
+        self.state = state;
+        Ok(())
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.out.join("metrics.jsonl")
+    }
+
+    fn log(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
+        let path = self.metrics_path();
+        let mut text = serde_json::to_string(line).expect("plain data is always JSON");
+        text.push('\n');
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(TrainError::io("write", &path))?;
+        self.state.metric_lines += 1;
+        Ok(())
+    }
+
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let lengths: Vec<usize> = self.train.iter().map(|example| example.ids.len()).collect();
+        let mut generator = Seeded::new(self.config.seed, streams::EPOCH + epoch as u64);
+        examples::batches(&lengths, self.config.batch_size, &mut generator)
+    }
+
+    fn train(&mut self, stop: &AtomicBool) -> Result<(), TrainError> {
+        let config = self.config;
+        let (intents, sentiments) = examples::label_counts(self.train, self.labels);
+        let weights = [
+            loss::class_weights(&intents, config.class_weight_power),
+            loss::class_weights(&sentiments, config.class_weight_power),
+        ];
+        let per_epoch = self.train.len().div_ceil(config.batch_size);
+        let total = per_epoch * config.epochs;
+        let warm_up = (total as f64 * config.warm_up) as usize;
+        let peak = config.learning_rate.unwrap_or(if config.base.is_some() { 5e-5 } else { 5e-4 });
+        let bar = output::bar(total, "fit");
+        bar.set_position(self.state.step as u64);
+
+        while self.state.epoch < config.epochs && !self.out_of_patience() {
+            let epoch = self.state.epoch;
+            let batches = self.batches(epoch);
+            let started = Instant::now();
+            let (mut tokens, mut losses, mut steps, mut said) = (0usize, 0f64, 0usize, Instant::now());
+            for index in self.state.batch..batches.len() {
+                if stop.load(Ordering::Relaxed) {
+                    bar.abandon();
+                    state::save(self.out, &self.state, self.model.variables(), &self.optimizer)?;
+                    return Err(TrainError::Interrupted {
+                        epoch: epoch + 1,
+                        step: self.state.step,
+                        run: self.out.to_owned(),
+                    });
+                }
+                let rate = learning_rate(peak, self.state.step, warm_up, total);
+                let step = self.step(&batches[index], &weights, rate)?;
+                tokens += step.tokens;
+                losses += step.total;
+                steps += 1;
+                self.state.step += 1;
+                self.state.batch = index + 1;
+                let speed = tokens as f64 / started.elapsed().as_secs_f64();
+                if self.state.step.is_multiple_of(10) {
+                    self.log(&serde_json::json!({
+                        "epoch": epoch + 1, "step": self.state.step, "loss": step.total, "intent_loss": step.intent,
+                        "sentiment_loss": step.sentiment, "contrastive_loss": step.contrastive, "learning_rate": rate,
+                        "tokens_per_second": speed,
+                    }))?;
+                }
+                bar.set_position(self.state.step as u64);
+                bar.set_message(format!(
+                    "epoch {}/{} · loss {:.3} · {speed:.0} tokens/s",
+                    epoch + 1,
+                    config.epochs,
+                    losses / steps as f64
+                ));
+                if !output::terminal() && said.elapsed().as_secs() >= 30 {
+                    said = Instant::now();
+                    let left = started.elapsed().as_secs_f64() / steps as f64 * (total - self.state.step) as f64;
+                    output::line(&format!(
+                        "epoch {}/{}, step {}/{total}, loss {:.3}, {speed:.0} tokens/s, at most {:.0} minutes left",
+                        epoch + 1,
+                        config.epochs,
+                        self.state.step,
+                        losses / steps as f64,
+                        (left / 60.0).ceil()
+                    ));
+                }
+            }
+            self.finish_epoch(losses / steps.max(1) as f64, started.elapsed().as_secs_f64(), &bar)?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn out_of_patience(&self) -> bool {
+        self.state.best_score.is_some() && self.state.epoch - self.state.best_epoch >= self.config.patience
+    }
+
+    fn step(&mut self, batch: &[usize], weights: &[Vec<f32>; 2], rate: f64) -> Result<StepLosses, TrainError> {
+        let config = self.config;
+        let device = self.model.device();
+        let rows: Vec<&Example> = batch.iter().map(|&index| &self.train[index]).collect();
+        let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+        let mut losses = StepLosses { tokens: ids.iter().map(|ids| ids.len()).sum(), ..StepLosses::default() };
+        let mut dropout = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64);
+        let output =
+            self.model.forward(&Batch::new(&ids, self.tokenizer.padding(), device)?, Mode::Train(&mut dropout))?;
+        let intents: Vec<Option<u32>> = rows.iter().map(|row| row.intent).collect();
+        let sentiments: Vec<Option<u32>> = rows.iter().map(|row| row.sentiment).collect();
+        let mut total = loss::zero(device)?;
+        if let Some(part) = loss::cross_entropy(&output.intent_logits, &intents, &weights[0])? {
+            losses.intent = Some(f64::from(part.to_scalar::<f32>()?));
+            total = (total + (part * config.intent_weight)?)?;
+        }
+        if let Some(part) = loss::cross_entropy(&output.sentiment_logits, &sentiments, &weights[1])? {
+            losses.sentiment = Some(f64::from(part.to_scalar::<f32>()?));
+            total = (total + (part * config.sentiment_weight)?)?;
+        }
+        if let Some(pairs) = self.pairs
+            && config.contrastive_weight > 0.0
+        {
+            let mut generator = Seeded::new(config.seed, streams::PAIRS + self.state.step as u64);
+            let drawn = pairs.draw(config.contrastive_pairs, &mut generator);
+            if drawn.len() >= 2 {
+                let count = drawn.len();
+                let (left, right): (Vec<&[u32]>, Vec<&[u32]>) = drawn.into_iter().unzip();
+                let rows = [left, right].concat();
+                losses.tokens += rows.iter().map(|ids| ids.len()).sum::<usize>();
+                let mut dropout = Seeded::new(config.seed, streams::PAIR_DROPOUT + self.state.step as u64);
+                let batch = Batch::new(&rows, self.tokenizer.padding(), device)?;
+                let embedding = self.model.forward(&batch, Mode::Train(&mut dropout))?.embedding;
+                let part =
+                    loss::info_nce(&embedding.narrow(0, 0, count)?, &embedding.narrow(0, count, count)?, 0.05)?;
+                losses.contrastive = Some(f64::from(part.to_scalar::<f32>()?));
+                total = (total + (part * config.contrastive_weight)?)?;
+            }
+        }
+        losses.total = f64::from(total.to_scalar::<f32>()?);
+        let diverged = || TrainError::Diverged { step: self.state.step, run: self.out.to_owned() };
+        if !losses.total.is_finite() {
+            return Err(diverged());
+        }
+        let norm = self.optimizer.step(self.model.variables(), &total.backward()?, rate)?;
+        if !norm.is_finite() {
+            return Err(TrainError::Diverged { step: self.state.step, run: self.out.to_owned() });
+        }
+        Ok(losses)
+    }
+
+    fn finish_epoch(&mut self, training_loss: f64, seconds: f64, bar: &indicatif::ProgressBar) -> Result<(), TrainError> {
+        let scores = self.scored(self.validation)?.scores(self.labels);
+        let retrieval = self.retrieval()?.map(|found| found.0);
+        let parts: Vec<f64> = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1).collect();
+        let score = parts.iter().sum::<f64>() / parts.len().max(1) as f64;
+        let better = self.state.best_score.is_none_or(|best| score > best);
+        let line = EpochLine {
+            epoch: self.state.epoch + 1,
+            validation: EpochScores {
+                intent_macro_f1: scores.intent.as_ref().map(|task| task.macro_f1),
+                sentiment_macro_f1: scores.sentiment.as_ref().map(|task| task.macro_f1),
+                recall_at_1: retrieval.as_ref().map(|scores| scores.recall_at_1),
+                score,
+                seconds,
+                training_loss,
+            },
+        };
+        bar.suspend(|| {
+            let figure = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+            output::line(&format!(
+                "epoch {}: training loss {training_loss:.4}; validation intent macro-F1 {}, sentiment macro-F1 {}{}{} ({seconds:.0} s)",
+                line.epoch,
+                figure(line.validation.intent_macro_f1),
+                figure(line.validation.sentiment_macro_f1),
+                line.validation.recall_at_1.map_or(String::new(), |recall| format!(", retrieval recall@1 {recall:.4}")),
+                if better { ", best so far" } else { "" },
+            ));
+        });
+        self.log(&line)?;
+        self.epochs.push(line);
+        self.state.epoch += 1;
+        self.state.batch = 0;
+        if better {
+            self.state.best_score = Some(score);
+            self.state.best_epoch = self.state.epoch;
+            let path = self.out.join("best.safetensors");
+            let fresh = self.out.join(".best.safetensors");
+            state::write_tensors(&fresh, &state::tensors(self.model.variables())?)?;
+            std::fs::rename(&fresh, &path).map_err(TrainError::io("write", &path))?;
+        }
+        state::save(self.out, &self.state, self.model.variables(), &self.optimizer)
+    }
+
+    fn scored(&self, examples: &[Example]) -> Result<Scored, TrainError> {
+        eval::score_examples(self.model, self.tokenizer, &self.settings(), examples)
+    }
+
+    fn settings(&self) -> ModelSettings {
+        ModelSettings {
+            format: 1,
+            labels: self.labels.clone(),
+            pooling: Pooling::Mean,
+            max_tokens: self.config.max_tokens,
+            text: self.tokenizer.contract().clone(),
+            temperatures: Temperatures::default(),
+            thresholds: Thresholds::default(),
+            data_fingerprint: self.state.data_fingerprint.clone(),
+            created_by: format!("yingda-train {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// Scores of held-out wordings, and their best hits: cosine and whether the entry was right.
+    #[expect(clippy::type_complexity, reason = "used once, two lines below")]
+    fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(f32, bool)>, Vec<(usize, Vec<f32>)>)>, TrainError> {
+        let Some(pairs) = self.pairs else { return Ok(None) };
+        let embed = |rows: &[(usize, &[u32])]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
+            let ids: Vec<&[u32]> = rows.iter().map(|row| row.1).collect();
+            let embeddings = eval::embed(self.model, self.tokenizer, &ids)?;
+            Ok(rows.iter().map(|row| row.0).zip(embeddings).collect())
+        };
+        let index = embed(&pairs.indexed())?;
+        let queries = embed(&pairs.held_out())?;
+        let hits = queries
+            .iter()
+            .filter_map(|(entry, query)| {
+                retrieval::rank(query, &index).first().map(|(found, cosine)| (*cosine, found == entry))
+            })
+            .collect();
+        Ok(Some((retrieval::score(&queries, &index), hits, index)))
+    }
+
+    /// Temperatures and thresholds from validation data and held-out wordings.
+    fn calibrate(&self) -> Result<(ModelSettings, Option<RetrievalScores>), TrainError> {
+        let mut settings = self.settings();
+        let raw = self.scored(self.validation)?;
+        let intent_rows = raw.intent_rows();
+        let sentiment_rows = raw.sentiment_rows();
+        settings.temperatures = Temperatures {
+            intent: calibrate::temperature(&intent_rows),
+            sentiment: calibrate::temperature(&sentiment_rows),
+        };
+        let at = |rows: Vec<(Vec<f32>, usize)>, temperature: f32| -> Vec<(Vec<f32>, usize)> {
+            rows.into_iter().map(|(logits, gold)| (calibrate::softmax(&logits, temperature), gold)).collect()
+        };
+        let intents = at(intent_rows, settings.temperatures.intent);
+        let (confidence, share) = calibrate::confidence_threshold(&intents, self.config.precision);
+        settings.thresholds.intent_confidence = confidence;
+        settings.thresholds.negative =
+            calibrate::negative_threshold(&at(sentiment_rows, settings.temperatures.sentiment));
+        output::line(&format!(
+            "calibrated: temperatures {:.3} and {:.3}; intents are trusted from {confidence:.3}, which {:.0} % of validation \
+             messages reach",
+            settings.temperatures.intent,
+            settings.temperatures.sentiment,
+            share * 100.0
+        ));
+        let Some((scores, mut hits, index)) = self.retrieval()? else { return Ok((settings, None)) };
+        // What nothing answers: the best cosine of validation messages that are out of scope.
+        let unanswerable: Vec<&[u32]> = self
+            .validation
+            .iter()
+            .filter(|example| example.message.intent.as_deref() == Some(self.config.out_of_scope.as_str()))
+            .map(|example| example.ids.as_slice())
+            .collect();
+        let unwanted: Vec<f32> = eval::embed(self.model, self.tokenizer, &unanswerable)?
+            .iter()
+            .filter_map(|query| Some(retrieval::rank(query, &index).first()?.1))
+            .collect();
+        let wanted: Vec<f32> = hits.iter().filter(|hit| hit.1).map(|hit| hit.0).collect();
+        if let Some(threshold) = calibrate::separating_threshold(&wanted, &unwanted) {
+            settings.thresholds.reply_score = threshold;
+        }
+        hits.extend(unwanted.iter().map(|&cosine| (cosine, false)));
+        settings.thresholds.sure_score =
+            calibrate::precise_threshold(hits, 0.98).0.max(settings.thresholds.reply_score);
+        output::line(&format!(
+            "retrieval of {} held-out wordings: recall@1 {:.4}, recall@5 {:.4}, MRR@10 {:.4}; replies are trusted from cosine \
+             {:.3}, alone from {:.3}",
+            scores.queries,
+            scores.recall_at_1,
+            scores.recall_at_5,
+            scores.mrr_at_10,
+            settings.thresholds.reply_score,
+            settings.thresholds.sure_score
+        ));
+        Ok((settings, Some(scores)))
+    }
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data is always JSON");
+    text.push('\n');
+    Ok(yingda_datasets::write_atomically(path, |file| {
+        file.write_all(text.as_bytes()).map_err(|source| yingda_datasets::DatasetsError::Io {
+            doing: "write",
+            path: path.to_owned(),
+            source,
+        })
+    })?)
+}

@@ -1,0 +1,141 @@
+//! Knowledge in training: pairs of wordings for the contrastive loss, and how well held-out wordings find their entry.
+
+use serde::{Deserialize, Serialize};
+use yingda_datasets::KnowledgeEntry;
+use yingda_models::{Seeded, TextTokenizer};
+
+use crate::TrainError;
+
+/// Tokens of one entry's wordings.
+struct Wordings {
+    train: Vec<Vec<u32>>,
+    held_out: Option<Vec<u32>>,
+}
+
+/// The wordings of a knowledge base. The last similar question of every entry that has three wordings or more is held out.
+pub struct KnowledgePairs {
+    entries: Vec<Wordings>,
+}
+
+/// How well held-out wordings find their entry by cosine over all training wordings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RetrievalScores {
+    /// Share whose entry came first.
+    pub recall_at_1: f64,
+    /// Share whose entry came among the first five.
+    pub recall_at_5: f64,
+    /// Mean reciprocal rank within the first ten.
+    pub mrr_at_10: f64,
+    /// Held-out wordings.
+    pub queries: usize,
+    /// Entries searched.
+    pub entries: usize,
+}
+
+impl KnowledgePairs {
+    /// Tokenizes the wordings of `entries`.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn new(entries: &[KnowledgeEntry], tokenizer: &TextTokenizer) -> Result<Self, TrainError> {
+        let entries = entries
+            .iter()
+            .map(|entry| {
+                let mut train = std::iter::once(&entry.question)
+                    .chain(&entry.similar_questions)
+                    .map(|wording| Ok(tokenizer.encode(wording)?.ids))
+                    .collect::<Result<Vec<_>, TrainError>>()?;
+                let held_out = if train.len() >= 3 { train.pop() } else { None };
+                Ok(Wordings { train, held_out })
+            })
+            .collect::<Result<_, TrainError>>()?;
+        Ok(Self { entries })
+    }
+
+    /// Draws two different wordings each of up to `count` different entries.
+    pub fn draw(&self, count: usize, generator: &mut Seeded) -> Vec<(&[u32], &[u32])> {
+        let mut usable: Vec<&Wordings> = self.entries.iter().filter(|entry| entry.train.len() >= 2).collect();
+        let count = count.min(usable.len());
+        for index in 0..count {
+            let other = index + generator.below(usable.len() - index);
+            usable.swap(index, other);
+        }
+        usable[..count]
+            .iter()
+            .map(|entry| {
+                let first = generator.below(entry.train.len());
+                let second = (first + 1 + generator.below(entry.train.len() - 1)) % entry.train.len();
+                (entry.train[first].as_slice(), entry.train[second].as_slice())
+            })
+            .collect()
+    }
+
+    /// Training wordings with the index of their entry.
+    pub fn indexed(&self) -> Vec<(usize, &[u32])> {
+        self.entries
+            .iter()
+            .enumerate()
+            .flat_map(|(entry, wordings)| wordings.train.iter().map(move |ids| (entry, ids.as_slice())))
+            .collect()
+    }
+
+    /// Held-out wordings with the index of their entry.
+    pub fn held_out(&self) -> Vec<(usize, &[u32])> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter_map(|(entry, wordings)| Some((entry, wordings.held_out.as_deref()?)))
+            .collect()
+    }
+}
+
+/// Entries by their best wording for one query embedding, best first, with the cosine.
+pub fn rank(query: &[f32], index: &[(usize, Vec<f32>)]) -> Vec<(usize, f32)> {
+    let mut best = std::collections::BTreeMap::<usize, f32>::new();
+    for (entry, embedding) in index {
+        let cosine: f32 = query.iter().zip(embedding).map(|(a, b)| a * b).sum();
+        best.entry(*entry).and_modify(|known| *known = known.max(cosine)).or_insert(cosine);
+    }
+    let mut ranked: Vec<_> = best.into_iter().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    ranked
+}
+
+/// Scores queries with known entries against an index of wordings.
+pub fn score(queries: &[(usize, Vec<f32>)], index: &[(usize, Vec<f32>)]) -> RetrievalScores {
+    let mut scores = RetrievalScores { queries: queries.len(), ..RetrievalScores::default() };
+    let mut entries: Vec<usize> = index.iter().map(|(entry, _)| *entry).collect();
+    entries.dedup();
+    scores.entries = entries.len();
+    if queries.is_empty() {
+        return scores;
+    }
+    let share = 1.0 / queries.len() as f64;
+    for (entry, query) in queries {
+        if let Some(position) = rank(query, index).iter().position(|(found, _)| found == entry) {
+            if position == 0 {
+                scores.recall_at_1 += share;
+            }
+            if position < 5 {
+                scores.recall_at_5 += share;
+            }
+            if position < 10 {
+                scores.mrr_at_10 += share / (position + 1) as f64;
+            }
+        }
+    }
+    scores
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_entries_by_their_best_wording() {
+        let index = vec![(0, vec![1.0, 0.0]), (1, vec![0.0, 1.0]), (0, vec![0.6, 0.8])];
+        assert_eq!(rank(&[0.6, 0.8], &index), vec![(0, 1.0), (1, 0.8)]);
+        let scores = score(&[(0, vec![1.0, 0.0]), (1, vec![0.6, 0.8])], &index);
+        assert_eq!((scores.recall_at_1, scores.recall_at_5, scores.mrr_at_10), (0.5, 1.0, 0.75));
+    }
+}

@@ -1,0 +1,118 @@
+//! The state of a run between two steps: saved whole or not at all, and enough to go on as if nothing had happened.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use yingda_models::replace_folder;
+
+use crate::{TrainError, optimizer::AdamW};
+
+/// Where a run stands. Random streams are made from the seed, the epoch and the step, so they need no saving.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Epochs that are done.
+    pub epoch: usize,
+    /// Batches of the current epoch that are done.
+    pub batch: usize,
+    /// Optimiser steps of the whole run.
+    pub step: usize,
+    /// Best validation score so far and its epoch (from 1).
+    pub best_score: Option<f64>,
+    /// Epoch of the best score.
+    pub best_epoch: usize,
+    /// SHA-256 of the training data.
+    pub data_fingerprint: String,
+    /// Lines of `metrics.jsonl` that belong to this state; a resumed run cuts what came after.
+    pub metric_lines: usize,
+}
+
+/// The saved state of the run in `run`.
+pub(crate) fn folder(run: &Path) -> PathBuf {
+    run.join("checkpoint")
+}
+
+pub(crate) fn save(
+    run: &Path,
+    state: &State,
+    variables: &BTreeMap<String, Var>,
+    optimizer: &AdamW,
+) -> Result<(), TrainError> {
+    let moments = optimizer.to_tensors()?;
+    let weights = tensors(variables)?;
+    Ok(replace_folder(&folder(run), |folder| {
+        write_tensors(&folder.join("weights.safetensors"), &weights)?;
+        write_tensors(&folder.join("moments.safetensors"), &moments)?;
+        let path = folder.join("state.json");
+        let text = serde_json::to_string_pretty(state).expect("plain data is always JSON");
+        std::fs::write(&path, text).map_err(|source| yingda_models::ModelError::Io { doing: "write", path, source })
+    })?)
+}
+
+pub(crate) fn load(
+    run: &Path,
+    variables: &BTreeMap<String, Var>,
+    optimizer: &mut AdamW,
+) -> Result<State, TrainError> {
+    let folder = folder(run);
+    let path = folder.join("state.json");
+    let text = std::fs::read(&path).map_err(|source| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            TrainError::Usage(format!(
+                "--resume: {} holds no checkpoint; start the run without --resume",
+                run.display()
+            ))
+        } else {
+            TrainError::io("read", &path)(source)
+        }
+    })?;
+    let state: State = serde_json::from_slice(&text)
+        .map_err(|error| TrainError::Usage(format!("{} is damaged ({error}); start the run anew", path.display())))?;
+    set_weights(variables, &folder.join("weights.safetensors"))?;
+    optimizer.restore(state.step, read_tensors(&folder.join("moments.safetensors"))?)?;
+    Ok(state)
+}
+
+/// Copies of the variables as they are now.
+pub(crate) fn tensors(variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>, TrainError> {
+    variables
+        .iter()
+        .map(|(name, variable)| Ok((name.clone(), variable.as_tensor().to_device(&Device::Cpu)?.copy()?)))
+        .collect()
+}
+
+/// Sets every variable from a file that [`write_tensors`] wrote.
+pub(crate) fn set_weights(variables: &BTreeMap<String, Var>, path: &Path) -> Result<(), TrainError> {
+    let mut saved = read_tensors(path)?;
+    for (name, variable) in variables {
+        let tensor = saved.remove(name).filter(|tensor| tensor.shape() == variable.shape()).ok_or_else(|| {
+            TrainError::Usage(format!(
+                "{} does not belong to this run: {name} is missing or has another shape; start the run anew",
+                path.display()
+            ))
+        })?;
+        variable.set(&tensor.to_device(variable.device())?)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), yingda_models::ModelError> {
+    let error = |error: safetensors::SafeTensorError| yingda_models::ModelError::Io {
+        doing: "write",
+        path: path.to_owned(),
+        source: std::io::Error::other(error),
+    };
+    safetensors::serialize_to_file(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())), None, path)
+        .map_err(error)
+}
+
+fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
+    let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| {
+        TrainError::Usage(format!("{} is cut short or damaged ({error}); start the run anew", path.display()))
+    })?;
+    Ok(tensors.into_iter().collect())
+}
