@@ -29,6 +29,7 @@ let key = stored("key") || "";
 let lastSeq = 0;
 let owner = "bot";
 let ticket = "";
+let agentName = "";
 let waiting = 0;
 let exists = false;
 // Counts sessions: an answer that belongs to an earlier one is dropped.
@@ -139,8 +140,9 @@ function showOwner(nextOwner, ticketId, agent) {
   }
   owner = nextOwner;
   ticket = nextOwner === "agent" ? ticketId || ticket : "";
+  agentName = nextOwner === "agent" ? agent || agentName : "";
   banner.hidden = owner !== "agent";
-  banner.textContent = owner === "agent" ? "已转人工，工单号 " + ticket + (agent ? "，客服 " + agent + " 为您服务" : "，请稍候，客服会在这里回复您") : "";
+  banner.textContent = owner === "agent" ? "已转人工，工单号 " + ticket + (agentName ? "，客服 " + agentName + " 为您服务" : "，请稍候，客服会在这里回复您") : "";
   stateLine.textContent = owner === "agent" ? "人工客服为您服务" : "智能客服为您服务";
 }
 

@@ -60,22 +60,18 @@ impl MessageType {
     fn placeholder(self) -> (&'static str, &'static str) {
         match self {
             Self::Text => ("[空消息]", "没有收到文字内容，请输入您想咨询的问题，或回复「人工」转人工客服。"),
-            Self::Image => (
-                "[图片]",
-                "收到您的图片啦，我暂时看不懂图片，麻烦用文字描述一下问题，或回复「人工」转人工客服。",
-            ),
-            Self::Voice => (
-                "[语音]",
-                "收到您的语音啦，我暂时听不懂语音，麻烦用文字描述一下问题，或回复「人工」转人工客服。",
-            ),
-            Self::File => (
-                "[文件]",
-                "收到您的文件啦，我暂时打不开文件，麻烦用文字描述一下问题，或回复「人工」转人工客服。",
-            ),
-            Self::Location => (
-                "[位置]",
-                "收到您的位置啦，我暂时看不懂位置信息，麻烦用文字描述一下问题，或回复「人工」转人工客服。",
-            ),
+            Self::Image => {
+                ("[图片]", "收到您的图片啦，我暂时看不懂图片，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
+            }
+            Self::Voice => {
+                ("[语音]", "收到您的语音啦，我暂时听不懂语音，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
+            }
+            Self::File => {
+                ("[文件]", "收到您的文件啦，我暂时打不开文件，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
+            }
+            Self::Location => {
+                ("[位置]", "收到您的位置啦，我暂时看不懂位置信息，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
+            }
         }
     }
 }
@@ -364,7 +360,8 @@ struct Bot {
 impl From<Decision> for Bot {
     fn from(decision: Decision) -> Self {
         let outcome = decision.kind().into();
-        let plain = Self { outcome, text: String::new(), choices: None, reason: None, knowledge_id: None, escalation: None };
+        let plain =
+            Self { outcome, text: String::new(), choices: None, reason: None, knowledge_id: None, escalation: None };
         match decision {
             Decision::Reply { text, knowledge_id } => Self { text, knowledge_id, ..plain },
             Decision::Clarify { text, choices } => {
@@ -498,13 +495,8 @@ impl Chat {
 
     /// What is understood of a message that a person will answer. The message counts even when the model does not.
     async fn listen(&self, message: &Message) -> Judged {
-        let mut judged = Judged {
-            intents: Vec::new(),
-            sentiment: None,
-            hits: Vec::new(),
-            timings: Timings::default(),
-            bot: None,
-        };
+        let mut judged =
+            Judged { intents: Vec::new(), sentiment: None, hits: Vec::new(), timings: Timings::default(), bot: None };
         let Some(text) = &message.text else { return judged };
         let started = Instant::now();
         match self.engine.understand(vec![text.clone()]).await {

@@ -138,7 +138,7 @@ fn started(ready: &Ready) {
     let Ready { address, model, open, first_key } = ready;
     say!("应答已启动：http://{address}  模型 {}  知识 {} 条", model.model_id, model.knowledge_entries);
     if model.knowledge_entries == 0 {
-        say!("知识库还是空的：请先停止服务，再用 yingda index 文件 导入知识。");
+        say!("知识库还是空的：请用 yingda index 文件 导入知识，再调用 /v1/admin/reload 或重启服务。");
     }
     if *open {
         say!("免密钥试用模式：只接受本机访问。");
@@ -174,10 +174,11 @@ async fn index(flags: Flags, file: PathBuf) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
     // First all that can be wrong in the file, then anything that changes something.
     let entries = knowledge::read(&file)?;
-    let _lock = lock_data(&config, false)?;
-    let engine = Engine::open(config.engine()).await?;
+    // No lock on the data folder: the store takes its own, and a running service goes on with the old content.
+    let engine = Engine::open_to_index(config.engine()).await?;
     let model = engine.info().model_id;
-    let done = if std::io::stderr().is_terminal() {
+    let count = entries.len();
+    let wordings = if std::io::stderr().is_terminal() {
         let bar = ProgressBar::new(entries.len() as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} entries, {eta} left") {
             bar.set_style(style);
@@ -197,7 +198,7 @@ async fn index(flags: Flags, file: PathBuf) -> Result<(), StartError> {
             .await
     };
     engine.close().await;
-    say!("indexed {} entries of {} with model {model}", done?, file.display());
+    say!("indexed {count} entries ({} wordings) of {} with model {model}", wordings?, file.display());
     Ok(())
 }
 
@@ -280,7 +281,9 @@ fn print(response: &Response, model: &str) {
     let timings = &response.timings;
     say!(
         "time       {:.1} ms (model {:.1}, search {:.1})  model {model}",
-        timings.total_ms, timings.model_ms, timings.search_ms
+        timings.total_ms,
+        timings.model_ms,
+        timings.search_ms
     );
 }
 
@@ -306,7 +309,13 @@ async fn keys(flags: Flags, command: Keys) -> Result<(), StartError> {
             say!("{:<36}  {:<6}  {:<24}  {:<24}  name", "id", "role", "created", "revoked");
             for key in storage.keys().await? {
                 let revoked = key.revoked_at.map_or_else(|| "-".to_owned(), rfc3339);
-                say!("{:<36}  {:<6}  {:<24}  {revoked:<24}  {}", key.id, key.role.as_str(), rfc3339(key.created_at), key.name);
+                say!(
+                    "{:<36}  {:<6}  {:<24}  {revoked:<24}  {}",
+                    key.id,
+                    key.role.as_str(),
+                    rfc3339(key.created_at),
+                    key.name
+                );
             }
         }
         Keys::Revoke { id } => {

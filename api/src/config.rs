@@ -246,7 +246,8 @@ impl Config {
             && Dialect::of(database).is_none()
         {
             return Err(ConfigError::Value(
-                "--database must start with sqlite: or postgres:, such as postgres://USER:PASSWORD@HOST/NAME".to_owned(),
+                "--database must start with sqlite: or postgres:, such as postgres://USER:PASSWORD@HOST/NAME"
+                    .to_owned(),
             ));
         }
         let store = match said(flags.qdrant).or(file.qdrant) {
@@ -412,5 +413,16 @@ mod tests {
         }
         assert!(switched_on.lines().any(|line| line.starts_with("listen = ")));
         merge(with_model(), ServeFlags::default(), &switched_on).unwrap();
+    }
+
+    #[test]
+    fn the_example_file_shows_every_key() {
+        let example = include_str!("../yingda.example.toml");
+        let worker = serde_json::to_value(WorkerConfig::default()).unwrap();
+        let policy = serde_json::to_value(PolicyConfig::default()).unwrap();
+        for key in [worker, policy].iter().flat_map(|table| table.as_object().unwrap().keys()) {
+            let shown = example.contains(&format!("\n#: {key} = ")) || example.contains(&format!(".{key}]"));
+            assert!(shown, "{key} is missing in yingda.example.toml");
+        }
     }
 }

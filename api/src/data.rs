@@ -14,7 +14,9 @@ pub struct DataLock {
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Another process uses it.
-    #[error("the data folder {path} is in use by another yingda process{holder}; stop that one or choose another folder with --data")]
+    #[error(
+        "the data folder {path} is in use by another yingda process{holder}; stop that one or choose another folder with --data"
+    )]
     InUse {
         /// The folder.
         path: PathBuf,
@@ -22,7 +24,9 @@ pub enum DataError {
         holder: String,
     },
     /// It cannot be made or written.
-    #[error("the data folder {path} cannot be used: {source}. Choose a writable folder with --data, or free some space")]
+    #[error(
+        "the data folder {path} cannot be used: {source}. Choose a writable folder with --data, or free some space"
+    )]
     Unusable {
         /// The folder.
         path: PathBuf,

@@ -181,9 +181,7 @@ impl ApiError {
             Self::InvalidJson(problem) => {
                 return (format!("请求体不是有效的 JSON：{problem}"), json_hint(problem).to_owned());
             }
-            Self::InvalidQuery(problem) => {
-                (format!("查询参数无法识别：{problem}"), "参数名和取值见 /docs。")
-            }
+            Self::InvalidQuery(problem) => (format!("查询参数无法识别：{problem}"), "参数名和取值见 /docs。"),
             Self::InvalidPath => ("请求路径无法识别".into(), "路径中的编号须是 UTF-8 文字，并做百分号编码。"),
             Self::UnsupportedMediaType => {
                 ("请求体须声明为 JSON".into(), "请加上请求头 Content-Type: application/json。")
@@ -192,13 +190,13 @@ impl ApiError {
             Self::InvalidField { field, problem } => {
                 (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
             }
-            Self::KeyMissing => (
-                "请求没有携带密钥".into(),
-                "请加上请求头 Authorization: Bearer yd_…；密钥用 yingda keys create 生成。",
-            ),
-            Self::KeyUnknown => {
-                ("密钥无效或已吊销".into(), "请检查密钥是否完整；可用 yingda keys list 查看，用 yingda keys create 重新生成。")
+            Self::KeyMissing => {
+                ("请求没有携带密钥".into(), "请加上请求头 Authorization: Bearer yd_…；密钥用 yingda keys create 生成。")
             }
+            Self::KeyUnknown => (
+                "密钥无效或已吊销".into(),
+                "请检查密钥是否完整；可用 yingda keys list 查看，用 yingda keys create 重新生成。",
+            ),
             Self::Forbidden { needed } => {
                 return (
                     "这个密钥的权限不够".into(),
@@ -229,7 +227,9 @@ impl ApiError {
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
-            Self::Storage(_) => ("数据库暂时不可用，消息没有保存".into(), "请稍后重试；原因见服务日志中的同一 x-request-id。"),
+            Self::Storage(_) => {
+                ("数据库暂时不可用，消息没有保存".into(), "请稍后重试；原因见服务日志中的同一 x-request-id。")
+            }
             Self::ModelUnavailable(_) => ("模型已停止工作".into(), "请重启服务；原因见服务日志中的同一 x-request-id。"),
             Self::ReloadFailed(_) => {
                 ("新模型未能加载，仍在使用原来的模型".into(), "原因见服务日志中的同一 x-request-id。")
@@ -380,9 +380,9 @@ mod tests {
     #[test]
     fn a_wrong_state_says_what_is_allowed() {
         let error = ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None };
-        assert_eq!(error.sentences(), (
-            "工单待领取，不能回复".to_owned(),
-            "当前状态 new 允许的操作：领取（take）。".to_owned(),
-        ));
+        assert_eq!(
+            error.sentences(),
+            ("工单待领取，不能回复".to_owned(), "当前状态 new 允许的操作：领取（take）。".to_owned(),)
+        );
     }
 }

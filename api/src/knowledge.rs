@@ -261,7 +261,8 @@ mod tests {
         let line = r#"{"id": "k1", "question": "怎么退货", "similar_questions": ["如何退货", "退货流程"], "answer": "在订单页点退货", "intent": "refund"}"#;
         let lines = parse(&format!("\u{feff}{line}\n\n"), false).unwrap();
         let array = parse(&format!("[{line}]"), false).unwrap();
-        let table = "id,question,similar_questions,answer,intent\nk1,怎么退货,如何退货|退货流程,在订单页点退货,refund\n";
+        let table =
+            "id,question,similar_questions,answer,intent\nk1,怎么退货,如何退货|退货流程,在订单页点退货,refund\n";
         let table = parse(table, true).unwrap();
         assert_eq!(lines, array);
         assert_eq!(lines, table);
@@ -279,7 +280,8 @@ mod tests {
     #[test]
     fn days_are_days() {
         assert!(is_day("2024-02-29") && !is_day("2023-02-29") && !is_day("2024-2-9") && !is_day("tomorrow"));
-        let text = r#"{"id": "a", "question": "q", "answer": "x", "valid_from": "2026-02-01", "valid_to": "2026-01-01"}"#;
+        let text =
+            r#"{"id": "a", "question": "q", "answer": "x", "valid_from": "2026-02-01", "valid_to": "2026-01-01"}"#;
         assert_eq!(places(text, false), ["line 1"]);
     }
 }

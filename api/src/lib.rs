@@ -4,6 +4,8 @@
 //! both on an address until it is told to stop. The way of one message is told in [`chat`]; what a reply is, is decided in
 //! `yingda-engine`.
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
+
 pub mod auth;
 pub mod chat;
 pub mod config;
@@ -61,7 +63,9 @@ pub enum StartError {
     #[error("the metrics cannot be set up: {0}")]
     Metrics(String),
     /// The address.
-    #[error("cannot listen on {address}: {source}. Choose another address with --listen, or stop the program that uses it")]
+    #[error(
+        "cannot listen on {address}: {source}. Choose another address with --listen, or stop the program that uses it"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -16,7 +16,7 @@ use crate::{
     Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PolicyConfig, RankedLabel, Response, SentimentScores,
     StoreConfig, Timings, Understanding, WorkerConfig,
     policy::{Situation, decide},
-    store::{Contents, ReplyStore, Store, StoredReply},
+    store::{Contents, ReplyStore, Store, StoredReply, check_model},
     worker::{Done, Worker},
 };
 
@@ -72,7 +72,8 @@ impl Engine {
         Self::open_checked(config, true).await
     }
 
-    /// As [`Engine::open`], for filling the store anew: what another model left there does not matter.
+    /// As [`Engine::open`], for filling the store anew, also beside a service that uses it: what is in the store is not opened,
+    /// and what another model left there does not matter.
     ///
     /// # Errors
     /// When the folder or the store cannot be used, or limits contradict each other.
@@ -80,12 +81,12 @@ impl Engine {
         Self::open_checked(config, false).await
     }
 
-    async fn open_checked(config: EngineConfig, same_model: bool) -> Result<Self, EngineError> {
+    async fn open_checked(config: EngineConfig, to_serve: bool) -> Result<Self, EngineError> {
         config.policy.validate()?;
         let folder = load_folder(&config).await?;
-        let store = Store::open(&config.store).await?;
+        let store = if to_serve { Store::open(&config.store).await? } else { Store::open_to_write(&config.store).await? };
         let contents = store.contents().await?;
-        if same_model {
+        if to_serve {
             check_model(&store, contents.as_ref(), &folder.model_id)?;
         }
         let entries = AtomicUsize::new(contents.map_or(0, |contents| contents.entries));
@@ -277,17 +278,6 @@ async fn load_folder(config: &EngineConfig) -> Result<Arc<ModelFolder>, EngineEr
             .await
             .map_err(|_| EngineError::WorkerStopped)??;
     Ok(Arc::new(folder))
-}
-
-fn check_model(store: &Store, contents: Option<&Contents>, model_id: &str) -> Result<(), EngineError> {
-    match contents {
-        Some(contents) if contents.model_id != model_id => Err(EngineError::StoreOfAnotherModel {
-            store: store.describe(),
-            found: contents.model_id.clone(),
-            wanted: model_id.to_owned(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 async fn make_serving(folder: Arc<ModelFolder>, config: &EngineConfig, store: &Store) -> Result<Serving, EngineError> {

@@ -4,5 +4,8 @@
 mod arrows;
 mod golden;
 mod learning;
+mod policy;
+mod qdrant_stand_in;
 mod sample;
+mod store;
 mod support;

@@ -16,7 +16,7 @@ fn the_sample_passes_our_own_checker() {
         assert!(!report.has_errors(), "{file}\n{}", report.table(20));
     }
     let knowledge = load_knowledge(&[sample("knowledge.jsonl")], &ColumnMap::default()).unwrap();
-    let problems = check_knowledge(&knowledge);
+    let problems = check_knowledge(&knowledge, &|text| contract.model_text(text));
     assert!(!has_errors(&problems), "{problems:?}");
     assert!(knowledge.entries.len() >= 200);
     assert!(knowledge.entries.iter().all(|entry| entry.similar_questions.len() >= 4));

@@ -1,6 +1,28 @@
 //! What several tests need.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{LazyLock, Once},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Request},
+};
+use candle_core::Device;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+use yingda::Config;
+use yingda_engine::KnowledgeEntry;
+use yingda_models::{
+    BertConfig, HiddenAct, Labels, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision, SENTIMENTS, Temperatures,
+    TextTokenizer, Thresholds, character_vocabulary, text::TextContract,
+};
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -29,4 +51,294 @@ pub(crate) fn numbers(value: &serde_json::Value) -> Vec<f64> {
 /// The sample's files.
 pub(crate) fn sample(file: &str) -> PathBuf {
     root().join("datasets/data/sample").join(file)
+}
+
+// The service.
+
+/// A line that is seen although the test passes.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Thresholds that make decisions predictable whatever a model thinks: what is asked word for word is answered, the rest is
+/// asked about once.
+pub(crate) const WORD_FOR_WORD: Thresholds =
+    Thresholds { intent_confidence: 1.0, intent_gap: 1.0, reply_score: 1.0, sure_score: 0.9999, negative: 1.0 };
+
+/// Writes a model folder in a moment. Its rankings mean nothing; everything else about it is real.
+pub(crate) fn tiny_service_model(folder: &Path) {
+    let labels = Labels {
+        intents: ["退货", "物流查询", "转人工", "投诉", "问候", "out_of_scope"].map(str::to_owned).to_vec(),
+        sentiments: SENTIMENTS.map(str::to_owned).to_vec(),
+    };
+    let vocabulary = character_vocabulary(["我的快递到哪了", "想退货，怎么操作", "你好"]);
+    let config = BertConfig {
+        vocab_size: vocabulary.len(),
+        hidden_size: 16,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        hidden_act: HiddenAct::Gelu,
+        max_position_embeddings: 64,
+        type_vocab_size: 2,
+        ..BertConfig::default()
+    };
+    let settings = ModelSettings {
+        format: 1,
+        labels,
+        pooling: Pooling::Mean,
+        max_tokens: 64,
+        text: TextContract::default(),
+        temperatures: Temperatures::default(),
+        thresholds: WORD_FOR_WORD,
+        data_fingerprint: "none".to_owned(),
+        created_by: "tests".to_owned(),
+    };
+    let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, settings.text.clone(), settings.max_tokens).unwrap();
+    let parameters = Parameters::fresh(1, 0.02, &Device::Cpu);
+    let (model, _) = MultiTaskModel::new(parameters, &config, &settings.labels, &Device::Cpu).unwrap();
+    model.save(folder, &tokenizer, &settings, "A model for tests.\n", Precision::F32).unwrap();
+}
+
+/// The folder of [`tiny_service_model`], made once.
+pub(crate) fn tiny_model() -> PathBuf {
+    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_service_model(&folder.path().join("tiny"));
+        folder
+    });
+    FOLDER.path().join("tiny")
+}
+
+/// Three things that the shop knows.
+pub(crate) fn knowledge() -> Vec<KnowledgeEntry> {
+    let entry = |id: &str, question: &str, answer: &str, intent: &str| KnowledgeEntry {
+        id: id.into(),
+        question: question.into(),
+        answer: answer.into(),
+        intent: Some(intent.into()),
+        ..KnowledgeEntry::default()
+    };
+    vec![
+        entry("k-return", "怎么申请退货？", "在订单里点「申请售后」就可以退货。", "退货"),
+        entry("k-track", "我的快递到哪里了？", "在订单里点「查看物流」就能看到。", "物流查询"),
+        entry("k-hello", "你好", "您好，请问有什么可以帮您？", "问候"),
+    ]
+}
+
+/// What came back for a request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// The JSON of a success.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> Value {
+        assert!((200..300).contains(&self.status), "{} {}", self.status, self.text());
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The code of an error, after a look at its whole form.
+    #[track_caller]
+    pub(crate) fn code(&self) -> String {
+        assert!(self.status >= 400, "a success: {}", self.text());
+        let kind = self.headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        assert_eq!(kind.as_deref(), Some("application/json"), "{} {}", self.status, self.text());
+        assert!(self.headers.contains_key("x-request-id"), "no x-request-id");
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        let error = body["error"].as_object().unwrap();
+        assert_eq!((body.as_object().unwrap().len(), error.len()), (1, 3), "{body}");
+        for part in ["code", "message", "hint"] {
+            assert!(!error[part].as_str().unwrap().is_empty(), "{part} is empty: {body}");
+        }
+        error["code"].as_str().unwrap().to_owned()
+    }
+
+    /// Status and code of an error.
+    #[track_caller]
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        let code = self.code();
+        (self.status, code)
+    }
+
+    /// Checks that one field was refused, and which.
+    #[track_caller]
+    pub(crate) fn refuses(&self, field: &str) {
+        assert_eq!(self.refusal(), (422, "invalid_field".to_owned()), "{}", self.text());
+        let message = self.ok_or_message();
+        assert!(message.starts_with(&format!("字段 {field} ")), "{message} does not name {field}");
+    }
+
+    pub(crate) fn ok_or_message(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        body["error"]["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A request without a body.
+pub(crate) fn request(method: &str, path: &str) -> Request<Body> {
+    Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
+}
+
+/// A request with a JSON body as it is.
+pub(crate) fn with_body(method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    request.body(body.into()).unwrap()
+}
+
+/// A service without a port.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) state: yingda::AppState,
+    router: Router,
+}
+
+impl Service {
+    pub(crate) async fn open(config: Config) -> Self {
+        let state = yingda::open_state(config).await.unwrap();
+        Self { router: yingda::router(state.clone()), state }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(with_body("POST", path, body.to_string())).await
+    }
+
+    /// One message without an id, answered.
+    #[track_caller]
+    pub(crate) fn chat(&self, session: &str, text: &str) -> impl Future<Output = Value> + use<> {
+        let (service, body) = (self.clone(), json!({ "session_id": session, "text": text }));
+        async move { service.post("/v1/chat", body).await.ok() }
+    }
+
+    /// A session with its turns.
+    pub(crate) async fn session(&self, id: &str) -> Value {
+        self.get(&format!("/v1/sessions/{id}")).await.ok()
+    }
+
+    /// Something done with a ticket.
+    pub(crate) async fn ticket(&self, id: &str, action: &str, body: Value) -> Answer {
+        self.post(&format!("/v1/tickets/{id}/{action}"), body).await
+    }
+
+    pub(crate) async fn index(&self) {
+        self.state.engine().index(knowledge(), |_, _| {}).await.unwrap();
+    }
+}
+
+/// Where a test keeps its data: a folder of its own and, on PostgreSQL, a schema of its own.
+pub(crate) struct Place {
+    folder: TempDir,
+    schema: Option<Schema>,
+}
+
+impl Place {
+    pub(crate) fn sqlite() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), schema: None }
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.schema.is_some()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Settings of a service here; `replica` tells services that share the database apart.
+    pub(crate) fn config_of(&self, replica: &str) -> Config {
+        let mut config = Config::local(tiny_model(), self.data().join(replica));
+        config.database = self.schema.as_ref().map(Schema::url);
+        config
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        self.config_of("")
+    }
+
+    pub(crate) async fn service(&self) -> Service {
+        Service::open(self.config()).await
+    }
+}
+
+/// Runs a test on SQLite, and on PostgreSQL when `YINGDA_TEST_POSTGRES_URL` says where one is.
+pub(crate) async fn on_each_database(test: impl AsyncFn(&Place)) {
+    // Every service keeps up to 16 connections; a server allows 100.
+    static TURNS: Semaphore = Semaphore::const_new(3);
+    test(&Place::sqlite()).await;
+    if let Some(url) = postgres() {
+        let _turn = TURNS.acquire().await.unwrap();
+        let place = Place { schema: Some(Schema::new(url).await), ..Place::sqlite() };
+        test(&place).await;
+    }
+}
+
+fn postgres() -> Option<String> {
+    static SAID: Once = Once::new();
+    let url = std::env::var("YINGDA_TEST_POSTGRES_URL").ok().filter(|url| !url.trim().is_empty());
+    if url.is_none() {
+        SAID.call_once(|| say("YINGDA_TEST_POSTGRES_URL is not set: the service is tested on SQLite only"));
+    }
+    url
+}
+
+/// A schema of our own in a PostgreSQL database; removed when dropped, also when the test fails.
+struct Schema {
+    server: String,
+    name: String,
+}
+
+impl Schema {
+    async fn new(server: String) -> Self {
+        let name = format!("yingda_test_{}", uuid::Uuid::new_v4().simple());
+        let schema = Self { server, name };
+        schema.run(format!("CREATE SCHEMA {}", schema.name)).await.unwrap();
+        schema
+    }
+
+    fn url(&self) -> String {
+        let sign = if self.server.contains('?') { '&' } else { '?' };
+        format!("{}{sign}options=-csearch_path%3D{}", self.server, self.name)
+    }
+
+    fn run(&self, sql: String) -> impl Future<Output = Result<(), sqlx::Error>> + use<> {
+        let server = self.server.clone();
+        async move {
+            let mut connection = sqlx::postgres::PgConnection::connect(&server).await?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
+            connection.close().await
+        }
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        let clean = self.run(format!("SET lock_timeout = '10s'; DROP SCHEMA {} CASCADE", self.name));
+        // A thread of its own, because the test's runtime is busy dropping this.
+        let cleaned = std::thread::scope(|scope| {
+            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            scope.spawn(move || runtime().block_on(clean)).join()
+        });
+        if !matches!(cleaned, Ok(Ok(()))) {
+            say(&format!("the schema {} may be left: {cleaned:?}", self.name));
+        }
+    }
 }

@@ -7,9 +7,10 @@ use yingda_models::{BertConfig, Labels, ModelSettings};
 use crate::{
     eval::Scores,
     examples::Example,
-    fit::{EpochLine, FitConfig},
+    fit::FitConfig,
     metrics::TaskScores,
     retrieval::RetrievalScores,
+    run::EpochLine,
 };
 
 /// What a card is made from.

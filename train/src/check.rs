@@ -1,17 +1,92 @@
-//! `check`: everything that is wrong with a data set, at once.
+//! `check`: everything that is wrong with a data set, at once, and what there is.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use yingda_datasets::{CheckOptions, ColumnMap, Report, load};
-use yingda_models::text::TextContract;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use yingda_datasets::{CheckOptions, ColumnMap, Report, Severity, load};
+use yingda_models::text::{MaskCounts, PersonalData, TextContract};
 
 use crate::TrainError;
+
+/// What the checker found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    /// Counts and problems.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Personal data that will be masked, by kind.
+    pub masked: MaskCounts,
+}
 
 /// Reads and checks chats; nothing is written.
 ///
 /// # Errors
 /// When a file cannot be read at all; what is wrong inside it is in the report.
-pub fn check(data: &[PathBuf], map: &ColumnMap, options: &CheckOptions) -> Result<Report, TrainError> {
+pub fn check(data: &[PathBuf], map: &ColumnMap, options: &CheckOptions) -> Result<Checked, TrainError> {
     let contract = TextContract::default();
-    Ok(yingda_datasets::check(&load(data, map)?, options, &|text| contract.model_text(text))?)
+    let chats = load(data, map)?;
+    let report = yingda_datasets::check(&chats, options, &|text| contract.model_text(text))?;
+    let mut masked = MaskCounts::default();
+    if !report.has_errors() {
+        for message in chats.messages()? {
+            masked += contract.mask(&message.text).1;
+        }
+    }
+    Ok(Checked { report, masked })
+}
+
+impl Checked {
+    /// Counts, problems and the verdict, for a terminal; at most `per_code` problems of each kind.
+    pub fn table(&self, per_code: usize) -> String {
+        let counts = &self.report.counts;
+        let length = &counts.text_length;
+        let mut rows = vec![
+            ["sessions".to_owned(), String::new(), counts.sessions.to_string()],
+            ["messages".to_owned(), String::new(), counts.messages.to_string()],
+        ];
+        let mut list = |what: &str, counts: &BTreeMap<String, usize>| {
+            let mut sorted: Vec<_> = counts.iter().collect();
+            sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+            for (index, (name, count)) in sorted.into_iter().enumerate() {
+                let what = if index == 0 { what } else { "" };
+                rows.push([what.to_owned(), name.clone(), count.to_string()]);
+            }
+        };
+        list("role", &counts.roles);
+        list("sentiment", &counts.sentiments);
+        list("intent", &counts.intents);
+        let masked = PersonalData::ALL.iter().map(|&kind| (kind.token().to_owned(), self.masked.of(kind)));
+        list("will be masked", &masked.filter(|(_, count)| *count > 0).collect());
+        for (name, value) in
+            [("median", length.median), ("90 %", length.p90), ("99 %", length.p99), ("longest", length.max)]
+        {
+            let what = if name == "median" { "characters" } else { "" };
+            rows.push([what.to_owned(), name.to_owned(), value.to_string()]);
+        }
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["what", "", "count"]);
+        table.add_rows(rows);
+        if let Some(column) = table.column_mut(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let mut parts = vec![table.to_string()];
+        if !self.report.problems.is_empty() {
+            parts.push(self.report.table(per_code));
+        }
+        parts.push(self.verdict());
+        parts.join("\n\n")
+    }
+
+    fn verdict(&self) -> String {
+        let errors = self.report.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let warnings = self.report.problems.len() - errors;
+        match (errors, warnings) {
+            (0, 0) => "verdict: fit to train on".into(),
+            (0, warnings) => format!("verdict: fit to train on, with {warnings} warnings"),
+            (errors, warnings) => {
+                format!("verdict: not fit to train on: {errors} errors to mend first, and {warnings} warnings")
+            }
+        }
+    }
 }

@@ -193,11 +193,8 @@ pub fn write(folder: &Path, scores: &Scores, scored: &Scored, labels: &Labels) -
     write_atomically(&path, |file| {
         for mistake in &mistakes {
             let line = serde_json::to_string(mistake).expect("plain data is always JSON");
-            writeln!(file, "{line}").map_err(|source| yingda_datasets::DatasetsError::Io {
-                doing: "write",
-                path: path.clone(),
-                source,
-            })?;
+            writeln!(file, "{line}")
+                .map_err(|source| yingda_datasets::DatasetsError::Write { file: path.display().to_string(), source })?;
         }
         Ok(())
     })?;

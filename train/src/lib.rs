@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod optimizer;
 mod output;
 pub mod retrieval;
+mod run;
 mod state;
 
 pub use error::TrainError;

@@ -129,13 +129,13 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
                 })
                 .transpose()?;
             let options = CheckOptions { intents, min_per_class: min_class, ..CheckOptions::default() };
-            let report = check(&data, &ColumnMap::for_chats(&map)?, &options)?;
+            let checked = check(&data, &ColumnMap::for_chats(&map)?, &options)?;
             if as_json {
-                json(&report);
+                json(&checked);
             } else {
-                println!("{}", report.table(20));
+                println!("{}", checked.table(20));
             }
-            Ok(ExitCode::from(if report.has_errors() { 2 } else { 0 }))
+            Ok(ExitCode::from(if checked.report.has_errors() { 2 } else { 0 }))
         }
         Command::Fit { config, out, resume, json: as_json } => {
             let stop = Arc::new(AtomicBool::new(false));

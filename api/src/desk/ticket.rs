@@ -299,7 +299,10 @@ impl Desk {
     /// When there is no such ticket, or it is not free.
     pub async fn take(&self, id: &str, actor: &Actor) -> Result<Ticket, DeskError> {
         let (mut tx, mut session, mut ticket) = self.lock(id).await?;
-        if ticket.status != Status::New && ticket.status != Status::Resolved && ticket.assignee.as_deref() == Some(actor.name()) {
+        if ticket.status != Status::New
+            && ticket.status != Status::Resolved
+            && ticket.assignee.as_deref() == Some(actor.name())
+        {
             return Ok(ticket);
         }
         ticket.advance(Action::Take)?;
@@ -373,11 +376,7 @@ impl Ticket {
 
     fn held_by(&self, actor: &Actor) -> Result<String, DeskError> {
         let assignee = self.assignee.clone().unwrap_or_default();
-        if actor.holds(self) {
-            Ok(assignee)
-        } else {
-            Err(DeskError::NotAssignee { id: self.id.clone(), assignee })
-        }
+        if actor.holds(self) { Ok(assignee) } else { Err(DeskError::NotAssignee { id: self.id.clone(), assignee }) }
     }
 }
 

@@ -156,7 +156,11 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for ApiQuery<T> {
         let Query(value) = Query::from_request_parts(parts, state).await.map_err(|rejection| {
             let text = rejection.body_text();
             let name = text.split('`').nth(1).unwrap_or_default();
-            ApiError::InvalidQuery(if name.is_empty() { "格式不对".to_owned() } else { format!("{name} 不可用") })
+            ApiError::InvalidQuery(if name.is_empty() {
+                "格式不对".to_owned()
+            } else {
+                format!("{name} 不可用")
+            })
         })?;
         Ok(Self(value))
     }

@@ -199,7 +199,9 @@ async fn observe(State(state): State<AppState>, request: Request, next: Next) ->
                 tracing::error!(status, milliseconds, detail = %detail.text);
             }
             // Probes and scrapes come every few seconds.
-            None if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") => tracing::debug!(status, milliseconds),
+            None if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") => {
+                tracing::debug!(status, milliseconds)
+            }
             None => tracing::info!(status, milliseconds),
         }
         metrics::request(route, method, status, took);

@@ -13,14 +13,16 @@ use std::time::Duration;
 pub use keys::KeyRecord;
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Row, Transaction};
+use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
 pub use tickets::{NewTicket, TicketEvent, TicketFilter};
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// It cannot be opened or reached.
-    #[error("the database {database} cannot be opened: {message}. Check --database (or --data) and that it is running and writable")]
+    #[error(
+        "the database {database} cannot be opened: {message}. Check --database (or --data) and that it is running and writable"
+    )]
     Open {
         /// Its address, without a password.
         database: String,
@@ -141,11 +143,18 @@ impl Storage {
             message: "an address starts with sqlite: or postgres:".to_owned(),
         })?;
         let failed = |error: sqlx::Error| StorageError::Open { database: shown(url), message: error.to_string() };
-        let options = || AnyPoolOptions::new().acquire_timeout(Duration::from_secs(10));
+        let options = || {
+            AnyPoolOptions::new()
+                .acquire_timeout(Duration::from_secs(10))
+                .after_release(|connection, _| Box::pin(left_clean(connection)))
+        };
         let storage = match dialect {
             Dialect::Sqlite => {
                 let options = || {
-                    options().max_lifetime(None).idle_timeout(None).after_connect(|connection, _| Box::pin(pragmas(connection)))
+                    options()
+                        .max_lifetime(None)
+                        .idle_timeout(None)
+                        .after_connect(|connection, _| Box::pin(pragmas(connection)))
                 };
                 // The writer first: it makes the file, and sets it to WAL before a reader opens it.
                 let writer = options().max_connections(1).min_connections(1).connect(url).await.map_err(failed)?;
@@ -153,6 +162,10 @@ impl Storage {
                 Self { readers, writer, dialect }
             }
             Dialect::Postgres => {
+                // A pool tries again and again and in the end says no more than that it did. One plain attempt says why.
+                let attempt = tokio::time::timeout(Duration::from_secs(10), AnyConnection::connect(url));
+                let connection = attempt.await.map_err(|_| failed(sqlx::Error::PoolTimedOut))?.map_err(failed)?;
+                connection.close().await.map_err(failed)?;
                 let pool = options().max_connections(16).connect(url).await.map_err(failed)?;
                 Self { readers: pool.clone(), writer: pool, dialect }
             }
@@ -221,6 +234,14 @@ async fn pragmas(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         sqlx::query(pragma).fetch_optional(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Whether a connection came back without a transaction. SQLite ends one by itself when the disk is full; the driver's own
+/// roll-back then fails, and it would believe for ever that the connection is inside one. Such a connection is closed.
+async fn left_clean(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // A roll-back is only sent when a transaction is dropped; this waits until it is done.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Milliseconds since 1970, now.

@@ -173,15 +173,14 @@ impl Storage {
     ///
     /// When the database fails.
     pub async fn turns(&self, session_id: &str, after: i64, until: i64, limit: i64) -> Result<Vec<Turn>, StorageError> {
-        let rows = sqlx::query(
-            "SELECT * FROM turns WHERE session_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4",
-        )
-        .bind(session_id)
-        .bind(after)
-        .bind(until)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let rows =
+            sqlx::query("SELECT * FROM turns WHERE session_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4")
+                .bind(session_id)
+                .bind(after)
+                .bind(until)
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter().map(turn).collect()
     }
 

@@ -114,14 +114,19 @@ impl Storage {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn tickets(&self, filter: TicketFilter, before: Option<&str>, limit: i64) -> Result<Vec<Ticket>, StorageError> {
+    pub async fn tickets(
+        &self,
+        filter: TicketFilter,
+        before: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Ticket>, StorageError> {
         // Ids are UUID v7: they sort by the time they were made. `g` sorts behind all of them, in any locale.
         let before = before.unwrap_or("g");
         let query = match filter {
             TicketFilter::All => sqlx::query("SELECT * FROM tickets WHERE id < $1 ORDER BY id DESC LIMIT $2"),
-            TicketFilter::Open => sqlx::query(
-                "SELECT * FROM tickets WHERE id < $1 AND status <> 'resolved' ORDER BY id DESC LIMIT $2",
-            ),
+            TicketFilter::Open => {
+                sqlx::query("SELECT * FROM tickets WHERE id < $1 AND status <> 'resolved' ORDER BY id DESC LIMIT $2")
+            }
             TicketFilter::Status(_) => {
                 sqlx::query("SELECT * FROM tickets WHERE id < $1 AND status = $3 ORDER BY id DESC LIMIT $2")
             }

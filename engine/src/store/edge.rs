@@ -23,7 +23,8 @@ use qdrant_edge::{
 };
 
 use super::{
-    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, group, point_id,
+    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model, group,
+    point_id,
 };
 use crate::{EngineError, Hit};
 
@@ -51,21 +52,32 @@ impl EdgeStore {
         blocking(move || {
             std::fs::create_dir_all(&root).map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
             let current = Generation::open_current(&root)?.map(Arc::new);
-            remove_old(&root, current.as_ref().map(|generation| generation.name.as_str()));
+            remove_old(&root);
             Ok(Self { root, current: RwLock::new(current) })
         })
         .await
     }
 
-    fn check_model(&self, generation: &Generation, model_id: &str) -> Result<(), EngineError> {
-        if generation.contents.model_id == model_id {
-            return Ok(());
-        }
-        Err(EngineError::StoreOfAnotherModel {
-            store: self.describe(),
-            found: generation.contents.model_id.clone(),
-            wanted: model_id.to_owned(),
+    /// As [`EdgeStore::open`], without opening what is there: for writing beside a process that uses it.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub async fn open_to_write(root: &Path) -> Result<Self, EngineError> {
+        let root = root.to_owned();
+        blocking(move || {
+            std::fs::create_dir_all(&root).map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
+            Ok(Self { root, current: RwLock::new(None) })
         })
+        .await
+    }
+
+    async fn remove_old(&self) -> Result<(), EngineError> {
+        let root = self.root.clone();
+        blocking(move || {
+            remove_old(&root);
+            Ok(())
+        })
+        .await
     }
 
     fn current(&self) -> Option<Arc<Generation>> {
@@ -85,14 +97,8 @@ impl ReplyStore for EdgeStore {
     async fn replace(&self, contents: Contents, replies: Vec<StoredReply>) -> Result<(), EngineError> {
         let root = self.root.clone();
         let generation = blocking(move || Generation::write(&root, contents, &replies)).await?;
-        let name = generation.name.clone();
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(generation));
-        let root = self.root.clone();
-        blocking(move || {
-            remove_old(&root, Some(&name));
-            Ok(())
-        })
-        .await
+        self.remove_old().await
     }
 
     async fn search(
@@ -103,23 +109,25 @@ impl ReplyStore for EdgeStore {
         day: i64,
     ) -> Result<Vec<Hit>, EngineError> {
         let Some(generation) = self.current() else { return Ok(Vec::new()) };
-        self.check_model(&generation, model_id)?;
+        check_model(self, Some(&generation.contents), model_id)?;
         let root = self.root.clone();
         blocking(move || generation.search(embedding, limit, day).map_err(|message| failed(&root, message))).await
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
-        let known = self.current().map(|generation| generation.name.clone());
+        let known = self.current();
+        let name = known.as_ref().map(|generation| generation.name.clone());
         let root = self.root.clone();
         let fresh = blocking(move || {
-            if current_name(&root)? == known { Ok(None) } else { Generation::open_current(&root) }
+            if current_name(&root)? == name { Ok(None) } else { Generation::open_current(&root) }
         })
         .await?;
-        if let Some(fresh) = fresh {
-            self.check_model(&fresh, model_id)?;
-            *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(fresh));
-        }
-        Ok(())
+        let Some(fresh) = fresh else {
+            return check_model(self, known.as_ref().map(|generation| &generation.contents), model_id);
+        };
+        check_model(self, Some(&fresh.contents), model_id)?;
+        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(fresh));
+        self.remove_old().await
     }
 }
 
@@ -128,7 +136,7 @@ impl Generation {
         let Some(name) = current_name(root)? else { return Ok(None) };
         let folder = root.join(&name);
         let damaged = |what: String| {
-            failed(root, format!("{what}. Remove the folder and fill the store again with `yingda index FILE`"))
+            failed(root, format!("{what}. Fill it again with `yingda index FILE`, which replaces what is there"))
         };
         let contents_path = folder.join("contents.json");
         let contents = std::fs::read(&contents_path)
@@ -148,7 +156,7 @@ impl Generation {
         let in_use = lock(&folder.path().join("in-use.lock"), root)?;
         let shard_path = folder.path().join("shard");
         std::fs::create_dir(&shard_path).map_err(io)?;
-        let shard = Self::fill(&shard_path, &contents, replies).map_err(|message| failed(root, message))?;
+        let shard = Self::fill(root, &shard_path, &contents, replies)?;
         let text = serde_json::to_vec_pretty(&contents).expect("plain data is always JSON");
         write_synced(&folder.path().join("contents.json"), &text).map_err(io)?;
         let name = folder.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -159,8 +167,13 @@ impl Generation {
         Ok(Self { name, contents, shard, _in_use: in_use })
     }
 
-    fn fill(path: &Path, contents: &Contents, replies: &[StoredReply]) -> Result<EdgeShard, String> {
-        let text = |error: qdrant_edge::OperationError| format!("cannot be written: {error}");
+    fn fill(
+        root: &Path,
+        path: &Path,
+        contents: &Contents,
+        replies: &[StoredReply],
+    ) -> Result<EdgeShard, EngineError> {
+        let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
         let vectors = EdgeVectorParams::builder(contents.dimension, Distance::Cosine).build();
         let config = EdgeConfigBuilder::new().vector(DEFAULT_VECTOR_NAME, vectors).build();
         let shard = EdgeShard::new(path, config).map_err(text)?;
@@ -180,11 +193,11 @@ impl Generation {
             let points = chunk
                 .iter()
                 .map(|reply| {
-                    let payload = Payload::new(reply, &contents.model_id).map_err(|error| error.to_string())?;
-                    let payload = serde_json::to_value(payload).map_err(|error| error.to_string())?;
+                    let payload = Payload::new(reply, &contents.model_id)?;
+                    let payload = serde_json::to_value(payload).expect("plain data is always JSON");
                     Ok(PointStruct::new(PointId::Uuid(point_id(reply)), reply.embedding.clone(), payload).into())
                 })
-                .collect::<Result<Vec<_>, String>>()?;
+                .collect::<Result<Vec<_>, EngineError>>()?;
             let insert = PointInsertOperations::PointsList(points);
             shard
                 .update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert)))
@@ -208,27 +221,34 @@ impl Generation {
             ]),
             must_not: None,
         };
-        let points = self
-            .shard
-            .search(SearchRequest {
-                query: QueryEnum::Nearest(NamedQuery::default_dense(embedding)),
-                filter: Some(filter),
+        let mut points = limit * POINTS_PER_HIT;
+        loop {
+            let request = SearchRequest {
+                query: QueryEnum::Nearest(NamedQuery::default_dense(embedding.clone())),
+                filter: Some(filter.clone()),
                 params: None,
-                limit: limit * POINTS_PER_HIT,
+                limit: points,
                 offset: 0,
                 with_payload: Some(WithPayloadInterface::Bool(true)),
                 with_vector: None,
                 score_threshold: None,
-            })
-            .map_err(|error| format!("the search failed: {error}"))?;
-        let hits = points
-            .into_iter()
-            .map(|point| {
-                let payload = serde_json::to_value(point.payload).and_then(serde_json::from_value::<Payload>);
-                payload.map(|payload| payload.into_hit(point.score)).map_err(|error| format!("a payload is damaged: {error}"))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(group(hits, limit))
+            };
+            let found = self.shard.search(request).map_err(|error| format!("the search failed: {error}"))?;
+            let all = found.len() < points;
+            let hits = found
+                .into_iter()
+                .map(|point| {
+                    let payload = serde_json::to_value(point.payload).and_then(serde_json::from_value::<Payload>);
+                    let payload = payload.map_err(|error| format!("a payload is damaged: {error}"))?;
+                    Ok(payload.into_hit(point.score))
+                })
+                .collect::<Result<_, String>>()?;
+            let hits = group(hits, limit);
+            if all || hits.len() == limit {
+                return Ok(hits);
+            }
+            points *= 4;
+        }
     }
 }
 
@@ -276,15 +296,16 @@ fn write_synced(path: &Path, content: &[u8]) -> std::io::Result<()> {
 }
 
 /// Removes generations that are neither current nor open anywhere. What cannot be removed now is removed next time.
-fn remove_old(root: &Path, current: Option<&str>) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
+fn remove_old(root: &Path) {
+    // Nobody makes another generation current meanwhile.
+    let Ok(_writing) = lock(&root.join("writing.lock"), root) else { return };
+    let (Ok(current), Ok(entries)) = (current_name(root), std::fs::read_dir(root)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with("gen-")
-            && Some(name.as_str()) != current
+            && Some(name) != current
             && let Ok(_in_use) = lock(&entry.path().join("in-use.lock"), root)
         {
-            // A generation that is being written is locked from its first moment.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

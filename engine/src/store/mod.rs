@@ -114,6 +114,17 @@ impl Store {
             }
         })
     }
+
+    /// As [`Store::open`], for replacing the content only: another process may be using what is there.
+    ///
+    /// # Errors
+    /// When the folder or the server cannot be used.
+    pub async fn open_to_write(config: &StoreConfig) -> Result<Self, EngineError> {
+        match config {
+            StoreConfig::Edge { path } => Ok(Self::Edge(EdgeStore::open_to_write(path).await?)),
+            StoreConfig::Server { .. } => Self::open(config).await,
+        }
+    }
 }
 
 macro_rules! either {
@@ -177,8 +188,24 @@ const KEYWORD_FIELDS: [&str; 2] = ["knowledge_id", "intent"];
 /// Points per write.
 const CHUNK: usize = 256;
 
-/// An entry is indexed under several wordings, so more points than entries are asked for.
+/// An entry is indexed under several wordings, so more points than entries are asked for, and more again if that was not enough.
 const POINTS_PER_HIT: usize = 8;
+
+/// Content of another model is an error: its embeddings mean nothing to this one.
+pub(crate) fn check_model(
+    store: &impl ReplyStore,
+    contents: Option<&Contents>,
+    model_id: &str,
+) -> Result<(), EngineError> {
+    match contents {
+        Some(contents) if contents.model_id != model_id => Err(EngineError::StoreOfAnotherModel {
+            store: store.describe(),
+            found: contents.model_id.clone(),
+            wanted: model_id.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
 
 impl Payload {
     fn new(reply: &StoredReply, model_id: &str) -> Result<Self, EngineError> {
@@ -237,7 +264,8 @@ fn point_id(reply: &StoredReply) -> uuid::Uuid {
 
 /// Keeps the best hit of each entry; equal scores in the order of their ids, so that both homes agree.
 fn group(mut hits: Vec<Hit>, limit: usize) -> Vec<Hit> {
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.knowledge_id.cmp(&b.knowledge_id)));
+    let name = |hit: &Hit| (hit.knowledge_id.clone(), hit.matched.clone());
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| name(a).cmp(&name(b))));
     let mut seen = HashSet::new();
     hits.retain(|hit| seen.insert(hit.knowledge_id.clone()));
     hits.truncate(limit);

@@ -4,18 +4,19 @@
 //! old content or the new one and never half of either. What the content was made of stands in the collection's metadata
 //! (Qdrant 1.16 or newer).
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         Condition, CountPointsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-        Distance, FieldType, Filter, PointStruct, QueryPointsBuilder, Range, UpsertPointsBuilder, VectorParamsBuilder,
+        Distance, FieldType, Filter, PointStruct, QueryPointsBuilder, Range, ScoredPoint, UpsertPointsBuilder, VectorParamsBuilder,
     },
 };
 
 use super::{
-    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, group, point_id,
+    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model, group,
+    point_id,
 };
 use crate::{EngineError, Hit};
 
@@ -40,8 +41,12 @@ impl ServerStore {
             .skip_compatibility_check()
             .build()
             .map_err(|error| fail(format!("the address cannot be used ({error}); write it as http://HOST:6334")))?;
-        client.list_collections().await.map_err(|error| {
-            fail(format!("cannot be reached ({}); is it running, is 6334 its gRPC port, and is the key right?", short(&error)))
+        client.list_collections().await.map_err(|error| match &error {
+            // PERMISSION_DENIED and UNAUTHENTICATED.
+            QdrantError::ResponseError { status } if matches!(status.code() as i32, 7 | 16) => {
+                fail(format!("it does not take the API key ({}); give the right one with --qdrant-api-key", short(&error)))
+            }
+            _ => fail(format!("cannot be reached ({}); is it running, and is this its gRPC port (6334)?", short(&error))),
         })?;
         Ok(Self { client, url: url.to_owned(), alias: alias.to_owned() })
     }
@@ -58,10 +63,42 @@ impl ServerStore {
         Ok(aliases.into_iter().find(|alias| alias.alias_name == self.alias).map(|alias| alias.collection_name))
     }
 
+    async fn nearest(&self, embedding: &[f32], points: usize, day: i64) -> Result<Vec<ScoredPoint>, QdrantError> {
+        let day = Some(day as f64);
+        let filter = Filter::must([
+            Condition::range("valid_from", Range { lte: day, ..Range::default() }),
+            Condition::range("valid_to", Range { gte: day, ..Range::default() }),
+        ]);
+        let query = QueryPointsBuilder::new(&self.alias)
+            .query(embedding.to_vec())
+            .filter(filter)
+            .limit(points as u64)
+            .with_payload(true);
+        Ok(self.client.query(query).await?.result)
+    }
+
+    fn hit(&self, point: ScoredPoint, model_id: &str) -> Result<Hit, EngineError> {
+        let payload: serde_json::Value =
+            point.payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
+        let payload: Payload = serde_json::from_value(payload).map_err(|error| EngineError::Store {
+            store: format!("at {}", self.url),
+            message: format!("a payload is damaged: {error}"),
+        })?;
+        if payload.model_id != model_id {
+            return Err(EngineError::StoreOfAnotherModel {
+                store: self.describe(),
+                found: payload.model_id,
+                wanted: model_id.to_owned(),
+            });
+        }
+        Ok(payload.into_hit(point.score))
+    }
+
     async fn fill(&self, collection: &str, contents: &Contents, replies: &[StoredReply]) -> Result<(), EngineError> {
-        let metadata = serde_json::to_value(contents).expect("plain data is always JSON");
-        let metadata: serde_json::Map<String, serde_json::Value> = metadata.as_object().cloned().unwrap_or_default();
-        let metadata = qdrant_client::Payload::from(metadata);
+        let metadata: HashMap<String, serde_json::Value> = match serde_json::to_value(contents) {
+            Ok(serde_json::Value::Object(metadata)) => metadata.into_iter().collect(),
+            _ => unreachable!("a struct of plain data is always a JSON object"),
+        };
         self.client
             .create_collection(
                 CreateCollectionBuilder::new(collection)
@@ -157,49 +194,27 @@ impl ReplyStore for ServerStore {
         limit: usize,
         day: i64,
     ) -> Result<Vec<Hit>, EngineError> {
-        let day = Some(day as f64);
-        let filter = Filter::must([
-            Condition::range("valid_from", Range { lte: day, ..Range::default() }),
-            Condition::range("valid_to", Range { gte: day, ..Range::default() }),
-        ]);
-        let query = QueryPointsBuilder::new(&self.alias)
-            .query(embedding)
-            .filter(filter)
-            .limit((limit * POINTS_PER_HIT) as u64)
-            .with_payload(true);
-        let found = match self.client.query(query).await {
-            Ok(found) => found.result,
-            Err(error) if self.current().await?.is_none() => {
-                tracing::debug!("nothing is indexed yet: {}", short(&error));
-                return Ok(Vec::new());
+        let mut points = limit * POINTS_PER_HIT;
+        loop {
+            let found = match self.nearest(&embedding, points, day).await {
+                Ok(found) => found,
+                // Nothing is indexed yet, or the alias was moved to a new collection meanwhile.
+                Err(_) if self.current().await?.is_none() => return Ok(Vec::new()),
+                Err(_) => self.nearest(&embedding, points, day).await.map_err(self.failed("the search"))?,
+            };
+            let all = found.len() < points;
+            let hits = found.into_iter().map(|point| self.hit(point, model_id)).collect::<Result<_, _>>()?;
+            let hits = group(hits, limit);
+            if all || hits.len() == limit {
+                return Ok(hits);
             }
-            Err(error) => return Err(self.failed("the search")(error)),
-        };
-        let hits = found
-            .into_iter()
-            .map(|point| {
-                let payload: serde_json::Value =
-                    point.payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
-                let payload: Payload = serde_json::from_value(payload).map_err(|error| EngineError::Store {
-                    store: format!("at {}", self.url),
-                    message: format!("a payload is damaged: {error}"),
-                })?;
-                if payload.model_id != model_id {
-                    return Err(EngineError::StoreOfAnotherModel {
-                        store: self.describe(),
-                        found: payload.model_id,
-                        wanted: model_id.to_owned(),
-                    });
-                }
-                Ok(payload.into_hit(point.score))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(group(hits, limit))
+            points *= 4;
+        }
     }
 
-    async fn refresh(&self, _model_id: &str) -> Result<(), EngineError> {
-        // The alias is looked up by the server at every search.
-        Ok(())
+    async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
+        // The alias is looked up by the server at every search, so there is only the model to look at.
+        check_model(self, self.contents().await?.as_ref(), model_id)
     }
 }
 

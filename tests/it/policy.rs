@@ -1,0 +1,222 @@
+//! The reply decision as tables: what was measured, and what must follow from it.
+
+use yingda_engine::{
+    Conversation, Decision, EscalationReason, Hit, PastTurn, PolicyConfig, RankedLabel, Role, SentimentScores,
+    policy::{Situation, decide},
+};
+use yingda_models::Thresholds;
+
+const THRESHOLDS: Thresholds =
+    Thresholds { intent_confidence: 0.5, intent_gap: 0.1, reply_score: 0.6, sure_score: 0.9, negative: 0.6 };
+
+fn intents(ranking: &[(&str, f32)]) -> Vec<RankedLabel> {
+    ranking.iter().map(|&(label, probability)| RankedLabel { label: label.into(), probability }).collect()
+}
+
+fn hit(id: &str, intent: Option<&str>, score: f32) -> Hit {
+    Hit {
+        knowledge_id: id.into(),
+        question: format!("问题{id}"),
+        matched: format!("问法{id}"),
+        answer: format!("答案{id}"),
+        intent: intent.map(str::to_owned),
+        score,
+    }
+}
+
+fn feeling(negative: f32) -> SentimentScores {
+    SentimentScores { negative, neutral: 1.0 - negative, positive: 0.0 }
+}
+
+fn said(text: &str, negative: f32) -> PastTurn {
+    PastTurn { role: Role::User, text: text.into(), sentiment: Some(feeling(negative)), decision: None }
+}
+
+fn answered(decision: yingda_engine::DecisionKind) -> PastTurn {
+    PastTurn { role: Role::Bot, text: "...".into(), sentiment: None, decision: Some(decision) }
+}
+
+/// One row of a table; the rest is a calm, confident question about returns with a fitting reply.
+struct Case {
+    text: &'static str,
+    intents: Vec<RankedLabel>,
+    negative: f32,
+    hits: Vec<Hit>,
+    past: Vec<PastTurn>,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            text: "想退掉这件衣服",
+            intents: intents(&[("退货", 0.8), ("换货", 0.1)]),
+            negative: 0.1,
+            hits: vec![hit("a", Some("退货"), 0.8), hit("b", Some("换货"), 0.7)],
+            past: Vec::new(),
+        }
+    }
+}
+
+/// A decision in one word, for the tables.
+fn run(case: &Case) -> String {
+    let conversation = Conversation { turns: case.past.clone() };
+    let situation = Situation {
+        text: case.text,
+        intents: &case.intents,
+        sentiment: feeling(case.negative),
+        hits: &case.hits,
+        conversation: &conversation,
+    };
+    match decide(&situation, &PolicyConfig::default(), &THRESHOLDS) {
+        Decision::Reply { knowledge_id, .. } => format!("reply {}", knowledge_id.unwrap_or_else(|| "fixed".into())),
+        Decision::Clarify { choices, .. } => {
+            let ids: Vec<String> = choices.into_iter().map(|choice| choice.knowledge_id).collect();
+            format!("clarify {}", ids.join(" "))
+        }
+        Decision::OutOfScope { .. } => "out of scope".into(),
+        Decision::Escalate { reason, .. } => reason.as_str().into(),
+    }
+}
+
+#[track_caller]
+fn table(cases: Vec<(&str, Case, &str)>) {
+    for (name, case, expected) in cases {
+        assert_eq!(run(&case).trim_end(), expected, "{name}");
+    }
+}
+
+#[test]
+fn replies_pass_three_gates() {
+    table(vec![
+        ("all gates", Case::default(), "reply a"),
+        (
+            "confidence too low",
+            Case { intents: intents(&[("退货", 0.49), ("换货", 0.1)]), ..Case::default() },
+            "clarify a b",
+        ),
+        ("two intents too close", Case { intents: intents(&[("退货", 0.52), ("换货", 0.45)]), ..Case::default() }, "clarify a b"),
+        ("reply too far", Case { hits: vec![hit("a", Some("退货"), 0.59)], ..Case::default() }, "clarify a"),
+        (
+            "the intent's reply, not the nearest of another",
+            Case { hits: vec![hit("b", Some("换货"), 0.85), hit("a", Some("退货"), 0.7)], ..Case::default() },
+            "reply a",
+        ),
+        (
+            "nearly word for word beats the intent",
+            Case { hits: vec![hit("b", Some("换货"), 0.95), hit("a", Some("退货"), 0.7)], ..Case::default() },
+            "reply b",
+        ),
+        ("an entry without an intent fits all", Case { hits: vec![hit("c", None, 0.7)], ..Case::default() }, "reply c"),
+        ("no reply of this intent", Case { hits: vec![hit("b", Some("换货"), 0.85)], ..Case::default() }, "clarify b"),
+        ("an empty store", Case { hits: Vec::new(), ..Case::default() }, "clarify"),
+        ("a model without a ranking", Case { intents: Vec::new(), hits: Vec::new(), ..Case::default() }, "clarify"),
+    ]);
+}
+
+#[test]
+fn out_of_scope_never_gets_an_invented_answer() {
+    let away = || intents(&[("out_of_scope", 0.9), ("闲聊", 0.05)]);
+    table(vec![
+        ("clear", Case { intents: away(), ..Case::default() }, "out of scope"),
+        ("and again: still no ticket", Case {
+            intents: away(),
+            past: vec![said("写首诗", 0.0), answered(yingda_engine::DecisionKind::OutOfScope)],
+            ..Case::default()
+        }, "out of scope"),
+        ("but the very words of an entry are answered", Case {
+            intents: away(),
+            hits: vec![hit("a", Some("退货"), 0.97)],
+            ..Case::default()
+        }, "reply a"),
+        ("unsure whether in scope", Case {
+            intents: intents(&[("out_of_scope", 0.4), ("退货", 0.35)]),
+            ..Case::default()
+        }, "clarify a b"),
+    ]);
+}
+
+#[test]
+fn people_who_ask_for_a_person_get_one() {
+    for text in ["人工", "人工！！", "转人工", "我要人工客服谢谢", "能不能找个真人", "不要机器人"] {
+        assert_eq!(run(&Case { text, ..Case::default() }), "person_requested", "{text}");
+    }
+    for text in ["你是人工智能吗", "安装的人工费多少", "好人一生平安"] {
+        assert_ne!(run(&Case { text, ..Case::default() }), "person_requested", "{text}");
+    }
+    let asks = |probability| Case {
+        text: "我想跟你们同事说话",
+        intents: intents(&[("转人工", probability), ("闲聊", 0.1)]),
+        hits: Vec::new(),
+        ..Case::default()
+    };
+    assert_eq!(run(&asks(0.8)), "person_requested");
+    assert_eq!(run(&asks(0.3)).trim_end(), "clarify");
+}
+
+#[test]
+fn words_that_must_reach_a_person_do() {
+    for text in ["我要投诉你们", "再这样我打12315", "准备起诉了", "我要找媒体曝光", "我不想活了", "电饭煲漏电触电了"] {
+        assert_eq!(run(&Case { text, ..Case::default() }), "handoff_word", "{text}");
+    }
+    assert_eq!(run(&Case { text: "支持多媒体播放吗", ..Case::default() }), "reply a");
+    let complains = Case { text: "你们太差了", intents: intents(&[("投诉", 0.9), ("质量问题", 0.05)]), ..Case::default() };
+    assert_eq!(run(&complains), "complaint");
+}
+
+#[test]
+fn anger_is_judged_over_several_turns() {
+    table(vec![
+        ("one angry word is not enough", Case { negative: 0.95, ..Case::default() }, "reply a"),
+        ("two in a row are", Case { negative: 0.7, past: vec![said("太慢了", 0.8)], ..Case::default() }, "negative_sentiment"),
+        ("calm in between", Case {
+            negative: 0.7,
+            past: vec![said("太慢了", 0.8), said("好吧", 0.1)],
+            ..Case::default()
+        }, "reply a"),
+        ("angry before, calm now", Case { negative: 0.1, past: vec![said("太慢了", 0.9)], ..Case::default() }, "reply a"),
+    ]);
+    let conversation = Conversation::default();
+    let case = Case { negative: 0.95, ..Case::default() };
+    let decision = decide(
+        &Situation {
+            text: case.text,
+            intents: &case.intents,
+            sentiment: feeling(case.negative),
+            hits: &case.hits,
+            conversation: &conversation,
+        },
+        &PolicyConfig::default(),
+        &THRESHOLDS,
+    );
+    assert!(decision.text().contains("抱歉") && decision.text().ends_with("答案a"), "{}", decision.text());
+}
+
+#[test]
+fn unsure_asks_once_and_then_hands_over() {
+    use yingda_engine::DecisionKind::{Clarify, Reply};
+    let unsure = |past| Case { intents: intents(&[("退货", 0.3), ("换货", 0.2)]), past, ..Case::default() };
+    table(vec![
+        ("first time", unsure(vec![]), "clarify a b"),
+        ("second time in a row", unsure(vec![said("嗯？", 0.0), answered(Clarify)]), "low_confidence"),
+        ("a reply in between", unsure(vec![answered(Clarify), said("退货", 0.0), answered(Reply)]), "clarify a b"),
+    ]);
+}
+
+#[test]
+fn acknowledgements_want_no_answer_of_their_own() {
+    for text in ["好的", "嗯嗯", "OK".to_lowercase().leak(), "好的。", "知道了~"] {
+        assert_eq!(run(&Case { text, intents: intents(&[("致谢", 0.4), ("退货", 0.3)]), ..Case::default() }), "reply fixed");
+    }
+    assert_eq!(run(&Case { text: "好的那怎么退", ..Case::default() }), "reply a");
+}
+
+#[test]
+fn settings_that_would_hand_over_everything_are_refused() {
+    let refused = |config: PolicyConfig| config.validate().unwrap_err().to_string();
+    assert!(refused(PolicyConfig { negative_turns: 0, ..PolicyConfig::default() }).contains("negative_turns"));
+    assert!(refused(PolicyConfig { handoff_words: vec![" ".into()], ..PolicyConfig::default() }).contains("handoff_words"));
+    let thresholds = Some(Thresholds { negative: 1.5, ..THRESHOLDS });
+    assert!(refused(PolicyConfig { thresholds, ..PolicyConfig::default() }).contains("negative"));
+    assert!(PolicyConfig::default().validate().is_ok());
+    assert_eq!(EscalationReason::LowConfidence.as_str(), "low_confidence");
+}

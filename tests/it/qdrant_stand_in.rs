@@ -1,0 +1,419 @@
+//! Stands in for a Qdrant server in tests, where none can be started.
+//!
+//! It is real gRPC over TCP on a free local port, made of the server traits that `qdrant-client` generates, and it searches
+//! exactly, in memory. It answers the calls that the store makes and nothing else: every other call, and every option of an
+//! answered call that it does not know, is `UNIMPLEMENTED`, so that no test passes because an option was overlooked. Where a
+//! server would be lenient it insists: writes and indexes must be waited for, counts must be exact, and a field must be indexed
+//! before it is filtered by.
+//!
+//! It does not keep anything on disk, search approximately, know TLS, named or sparse vectors, or distribute. Nor can it tell
+//! whether a real server understands what the client sends; `YINGDA_TEST_QDRANT_URL` lets the same tests ask one.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use qdrant_client::qdrant::{
+    self, AliasDescription, ChangeAliases, CollectionConfig, CollectionDescription, CollectionInfo,
+    CollectionOperationResponse, CountPoints, CountResponse, CountResult, CreateCollection, CreateFieldIndexCollection,
+    DeleteCollection, Distance, Filter, GetCollectionInfoRequest, GetCollectionInfoResponse, ListAliasesRequest,
+    ListAliasesResponse, ListCollectionsRequest, ListCollectionsResponse, PointId, PointStruct,
+    PointsOperationResponse, QueryPoints, QueryResponse, Range, ScoredPoint, UpdateResult, UpdateStatus, UpsertPoints,
+    Value, Vector,
+    alias_operations::Action,
+    collections_server::{Collections, CollectionsServer},
+    condition::ConditionOneOf,
+    point_id::PointIdOptions,
+    points_server::{Points, PointsServer},
+    query, value, vector, vector_input, vectors, vectors_config,
+    with_payload_selector::SelectorOptions,
+};
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+/// A running stand-in; it stops when dropped.
+pub(crate) struct StandIn {
+    address: SocketAddr,
+    service: Service,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl StandIn {
+    /// Starts on a free port; with `key`, calls without it are refused. Must be called within a tokio runtime.
+    pub(crate) fn start(key: Option<&str>) -> Self {
+        let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).unwrap().with_nodelay(Some(true));
+        let address = incoming.local_addr().unwrap();
+        let service = Service::default();
+        let key = key.map(str::to_owned);
+        let check_key = move |request: Request<()>| match &key {
+            Some(key) if request.metadata().get("api-key").is_none_or(|given| given.as_bytes() != key.as_bytes()) => {
+                Err(Status::unauthenticated("Invalid API key or JWT"))
+            }
+            _ => Ok(request),
+        };
+        let server = tonic::transport::Server::builder()
+            .add_service(CollectionsServer::with_interceptor(service.clone(), check_key.clone()))
+            .add_service(PointsServer::with_interceptor(service.clone(), check_key))
+            .serve_with_incoming(incoming);
+        Self { address, service, serving: tokio::spawn(async { server.await.unwrap() }) }
+    }
+
+    /// Where it listens, as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// After `upserts` more, every upsert fails; with `None` none does.
+    pub(crate) fn fail_after(&self, upserts: Option<usize>) {
+        self.service.content().upserts_left = upserts;
+    }
+
+    /// Names of the collections that exist.
+    pub(crate) fn collections(&self) -> Vec<String> {
+        self.service.content().collections.keys().cloned().collect()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[derive(Clone, Default)]
+struct Service(Arc<Mutex<Content>>);
+
+#[derive(Default)]
+struct Content {
+    collections: BTreeMap<String, Collection>,
+    aliases: BTreeMap<String, String>,
+    upserts_left: Option<usize>,
+}
+
+struct Collection {
+    dimension: usize,
+    metadata: HashMap<String, Value>,
+    indexed: HashSet<String>,
+    points: BTreeMap<String, Point>,
+}
+
+struct Point {
+    vector: Vec<f32>,
+    payload: HashMap<String, Value>,
+}
+
+impl Service {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Content {
+    /// A collection by its name or an alias.
+    fn collection(&mut self, name: &str) -> Result<&mut Collection, Status> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        self.collections
+            .get_mut(name)
+            .ok_or_else(|| Status::not_found(format!("Not found: Collection `{name}` doesn't exist!")))
+    }
+}
+
+impl Collection {
+    /// The vector at length 1, as a server keeps it for cosine.
+    fn normalise(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, Status> {
+        if vector.len() != self.dimension {
+            let message = format!("Vector dimension error: expected dim: {}, got {}", self.dimension, vector.len());
+            return Err(Status::invalid_argument(message));
+        }
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        vector.iter_mut().for_each(|x| *x /= length);
+        Ok(vector)
+    }
+
+    /// The ranges that all must hold; nothing else can be filtered by.
+    fn ranges(&self, filter: Option<Filter>) -> Result<Vec<(String, Range)>, Status> {
+        let Some(mut filter) = filter else { return Ok(Vec::new()) };
+        let must = std::mem::take(&mut filter.must);
+        nothing_else(filter)?;
+        must.into_iter()
+            .map(|condition| {
+                let Some(ConditionOneOf::Field(mut field)) = condition.condition_one_of else {
+                    return Err(unknown("a condition that is not of a field"));
+                };
+                let key = std::mem::take(&mut field.key);
+                let range = field.range.take().ok_or_else(|| unknown("a condition that is not a range"))?;
+                nothing_else(field)?;
+                if self.indexed.contains(&key) {
+                    Ok((key, range))
+                } else {
+                    Err(Status::invalid_argument(format!("Index required but not found for {key:?}")))
+                }
+            })
+            .collect()
+    }
+}
+
+fn in_range(value: Option<&Value>, range: &Range) -> bool {
+    let number = match value.and_then(|value| value.kind.as_ref()) {
+        Some(value::Kind::IntegerValue(number)) => *number as f64,
+        Some(value::Kind::DoubleValue(number)) => *number,
+        _ => return false,
+    };
+    range.lt.is_none_or(|end| number < end)
+        && range.lte.is_none_or(|end| number <= end)
+        && range.gt.is_none_or(|end| number > end)
+        && range.gte.is_none_or(|end| number >= end)
+}
+
+fn unknown(what: &str) -> Status {
+    Status::unimplemented(format!("the stand-in does not know {what}"))
+}
+
+/// What is left of a request after the known fields were taken out of it must be empty.
+fn nothing_else<T: Default + PartialEq + std::fmt::Debug>(rest: T) -> Result<(), Status> {
+    if rest == T::default() { Ok(()) } else { Err(unknown(&format!("all of {rest:?}"))) }
+}
+
+fn insist(on: bool, what: &str) -> Result<(), Status> {
+    if on { Ok(()) } else { Err(unknown(what)) }
+}
+
+fn done() -> Result<Response<CollectionOperationResponse>, Status> {
+    Ok(Response::new(CollectionOperationResponse { result: true, ..Default::default() }))
+}
+
+fn completed() -> Result<Response<PointsOperationResponse>, Status> {
+    let result = UpdateResult { operation_id: Some(0), status: UpdateStatus::Completed.into() };
+    Ok(Response::new(PointsOperationResponse { result: Some(result), ..Default::default() }))
+}
+
+/// Calls of a server trait that are not answered, written as `async_trait` writes them.
+macro_rules! unanswered {
+    ($($call:ident($request:ident) -> $response:ident,)*) => {$(
+        fn $call<'life0, 'async_trait>(
+            &'life0 self,
+            _request: Request<qdrant::$request>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<qdrant::$response>, Status>> + Send + 'async_trait>>
+        where
+            'life0: 'async_trait,
+            Self: 'async_trait,
+        {
+            Box::pin(async { Err(unknown(stringify!($call))) })
+        }
+    )*};
+}
+
+#[tonic::async_trait]
+impl Collections for Service {
+    async fn create(
+        &self,
+        request: Request<CreateCollection>,
+    ) -> Result<Response<CollectionOperationResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        let metadata = std::mem::take(&mut request.metadata);
+        let Some(vectors_config::Config::Params(vectors)) =
+            request.vectors_config.take().and_then(|vectors| vectors.config)
+        else {
+            return Err(unknown("named vectors"));
+        };
+        insist(vectors.distance() == Distance::Cosine, "a distance that is not cosine")?;
+        nothing_else(request)?;
+        let mut content = self.content();
+        if content.collections.contains_key(&name) || content.aliases.contains_key(&name) {
+            return Err(Status::already_exists(format!("Collection `{name}` already exists!")));
+        }
+        let dimension = vectors.size as usize;
+        content
+            .collections
+            .insert(name, Collection { dimension, metadata, indexed: HashSet::new(), points: BTreeMap::new() });
+        done()
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteCollection>,
+    ) -> Result<Response<CollectionOperationResponse>, Status> {
+        let name = request.into_inner().collection_name;
+        let mut content = self.content();
+        let result = content.collections.remove(&name).is_some();
+        content.aliases.retain(|_, of| *of != name);
+        Ok(Response::new(CollectionOperationResponse { result, ..Default::default() }))
+    }
+
+    async fn list(&self, _: Request<ListCollectionsRequest>) -> Result<Response<ListCollectionsResponse>, Status> {
+        let names = self.content().collections.keys().cloned().collect::<Vec<_>>();
+        let collections = names.into_iter().map(|name| CollectionDescription { name }).collect();
+        Ok(Response::new(ListCollectionsResponse { collections, ..Default::default() }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<GetCollectionInfoRequest>,
+    ) -> Result<Response<GetCollectionInfoResponse>, Status> {
+        let mut content = self.content();
+        let collection = content.collection(&request.into_inner().collection_name)?;
+        let config = CollectionConfig { metadata: collection.metadata.clone(), ..Default::default() };
+        let info = CollectionInfo {
+            config: Some(config),
+            points_count: Some(collection.points.len() as u64),
+            ..Default::default()
+        };
+        Ok(Response::new(GetCollectionInfoResponse { result: Some(info), ..Default::default() }))
+    }
+
+    async fn update_aliases(
+        &self,
+        request: Request<ChangeAliases>,
+    ) -> Result<Response<CollectionOperationResponse>, Status> {
+        let mut content = self.content();
+        for operation in request.into_inner().actions {
+            let Some(Action::CreateAlias(alias)) = operation.action else {
+                return Err(unknown("renaming and deleting aliases"));
+            };
+            content.collection(&alias.collection_name)?;
+            content.aliases.insert(alias.alias_name, alias.collection_name);
+        }
+        done()
+    }
+
+    async fn list_aliases(&self, _: Request<ListAliasesRequest>) -> Result<Response<ListAliasesResponse>, Status> {
+        let content = self.content();
+        let aliases = content.aliases.iter().map(|(alias, collection)| AliasDescription {
+            alias_name: alias.clone(),
+            collection_name: collection.clone(),
+        });
+        Ok(Response::new(ListAliasesResponse { aliases: aliases.collect(), ..Default::default() }))
+    }
+
+    unanswered! {
+        update(UpdateCollection) -> CollectionOperationResponse,
+        list_collection_aliases(ListCollectionAliasesRequest) -> ListAliasesResponse,
+        collection_cluster_info(CollectionClusterInfoRequest) -> CollectionClusterInfoResponse,
+        collection_exists(CollectionExistsRequest) -> CollectionExistsResponse,
+        update_collection_cluster_setup(UpdateCollectionClusterSetupRequest) -> UpdateCollectionClusterSetupResponse,
+        create_shard_key(CreateShardKeyRequest) -> CreateShardKeyResponse,
+        delete_shard_key(DeleteShardKeyRequest) -> DeleteShardKeyResponse,
+        list_shard_keys(ListShardKeysRequest) -> ListShardKeysResponse,
+    }
+}
+
+#[tonic::async_trait]
+impl Points for Service {
+    async fn create_field_index(
+        &self,
+        request: Request<CreateFieldIndexCollection>,
+    ) -> Result<Response<PointsOperationResponse>, Status> {
+        let request = request.into_inner();
+        insist(request.wait == Some(true), "an index that is not waited for")?;
+        insist(request.field_type.is_some(), "an index without a type")?;
+        self.content().collection(&request.collection_name)?.indexed.insert(request.field_name);
+        completed()
+    }
+
+    async fn upsert(&self, request: Request<UpsertPoints>) -> Result<Response<PointsOperationResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        let points = std::mem::take(&mut request.points);
+        insist(request.wait.take() == Some(true), "a write that is not waited for")?;
+        nothing_else(request)?;
+        let mut content = self.content();
+        if let Some(left) = &mut content.upserts_left {
+            *left = left.checked_sub(1).ok_or_else(|| Status::internal("the stand-in was told to fail"))?;
+        }
+        let collection = content.collection(&name)?;
+        for PointStruct { id, payload, vectors } in points {
+            let Some(PointIdOptions::Uuid(id)) = id.and_then(|id| id.point_id_options) else {
+                return Err(unknown("a point id that is not a UUID"));
+            };
+            let Some(vectors::VectorsOptions::Vector(Vector { vector: Some(vector::Vector::Dense(vector)), .. })) =
+                vectors.and_then(|vectors| vectors.vectors_options)
+            else {
+                return Err(unknown("a vector that is not one dense one"));
+            };
+            let vector = collection.normalise(vector.data)?;
+            collection.points.insert(id, Point { vector, payload });
+        }
+        completed()
+    }
+
+    async fn count(&self, request: Request<CountPoints>) -> Result<Response<CountResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        insist(request.exact.take() == Some(true), "a count that is not exact")?;
+        nothing_else(request)?;
+        let count = self.content().collection(&name)?.points.len() as u64;
+        Ok(Response::new(CountResponse { result: Some(CountResult { count }), ..Default::default() }))
+    }
+
+    async fn query(&self, request: Request<QueryPoints>) -> Result<Response<QueryResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        let filter = request.filter.take();
+        let limit = request.limit.take().unwrap_or(10);
+        let with_payload = request.with_payload.take().and_then(|payload| payload.selector_options);
+        let Some(query::Variant::Nearest(qdrant::VectorInput { variant: Some(vector_input::Variant::Dense(wanted)) })) =
+            request.query.take().and_then(|query| query.variant)
+        else {
+            return Err(unknown("a query that is not for what is nearest to a dense vector"));
+        };
+        // They tune an approximate search; this one is exact.
+        request.params = None;
+        nothing_else(request)?;
+        insist(with_payload == Some(SelectorOptions::Enable(true)), "a query without payloads")?;
+        if limit == 0 {
+            return Err(Status::invalid_argument(
+                "Validation error in body: limit: value 0 invalid, must be 1 or larger",
+            ));
+        }
+        let mut content = self.content();
+        let collection = content.collection(&name)?;
+        let wanted = collection.normalise(wanted.data)?;
+        let ranges = collection.ranges(filter)?;
+        let mut result: Vec<ScoredPoint> = collection
+            .points
+            .iter()
+            .filter(|(_, point)| ranges.iter().all(|(key, range)| in_range(point.payload.get(key), range)))
+            .map(|(id, point)| ScoredPoint {
+                id: Some(PointId::from(id.clone())),
+                payload: point.payload.clone(),
+                score: point.vector.iter().zip(&wanted).map(|(a, b)| a * b).sum(),
+                ..Default::default()
+            })
+            .collect();
+        result.sort_by(|a, b| b.score.total_cmp(&a.score));
+        result.truncate(limit as usize);
+        Ok(Response::new(QueryResponse { result, ..Default::default() }))
+    }
+
+    unanswered! {
+        delete(DeletePoints) -> PointsOperationResponse,
+        get(GetPoints) -> GetResponse,
+        update_vectors(UpdatePointVectors) -> PointsOperationResponse,
+        delete_vectors(DeletePointVectors) -> PointsOperationResponse,
+        set_payload(SetPayloadPoints) -> PointsOperationResponse,
+        overwrite_payload(SetPayloadPoints) -> PointsOperationResponse,
+        delete_payload(DeletePayloadPoints) -> PointsOperationResponse,
+        clear_payload(ClearPayloadPoints) -> PointsOperationResponse,
+        delete_field_index(DeleteFieldIndexCollection) -> PointsOperationResponse,
+        create_vector_name(CreateVectorNameRequest) -> PointsOperationResponse,
+        delete_vector_name(DeleteVectorNameRequest) -> PointsOperationResponse,
+        search(SearchPoints) -> SearchResponse,
+        search_batch(SearchBatchPoints) -> SearchBatchResponse,
+        search_groups(SearchPointGroups) -> SearchGroupsResponse,
+        scroll(ScrollPoints) -> ScrollResponse,
+        recommend(RecommendPoints) -> RecommendResponse,
+        recommend_batch(RecommendBatchPoints) -> RecommendBatchResponse,
+        recommend_groups(RecommendPointGroups) -> RecommendGroupsResponse,
+        discover(DiscoverPoints) -> DiscoverResponse,
+        discover_batch(DiscoverBatchPoints) -> DiscoverBatchResponse,
+        update_batch(UpdateBatchPoints) -> UpdateBatchResponse,
+        query_batch(QueryBatchPoints) -> QueryBatchResponse,
+        query_groups(QueryPointGroups) -> QueryGroupsResponse,
+        facet(FacetCounts) -> FacetResponse,
+        search_matrix_pairs(SearchMatrixPoints) -> SearchMatrixPairsResponse,
+        search_matrix_offsets(SearchMatrixPoints) -> SearchMatrixOffsetsResponse,
+    }
+}

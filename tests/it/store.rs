@@ -1,0 +1,584 @@
+//! What a reply store promises, asked of both its homes: in this process, at a server (a stand-in), and at a real server where
+//! `YINGDA_TEST_QDRANT_URL` (and `YINGDA_TEST_QDRANT_API_KEY`, if it wants one) says where one is.
+
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use qdrant_client::Qdrant;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tempfile::TempDir;
+use yingda_engine::{
+    EngineError, Hit, KnowledgeEntry, StoreConfig,
+    store::{Contents, EdgeStore, ReplyStore, Store, StoredReply},
+};
+
+use crate::qdrant_stand_in::StandIn;
+
+const MODEL: &str = "yingda-test@000000000001";
+const ANOTHER_MODEL: &str = "yingda-test@000000000002";
+const DIMENSION: usize = 16;
+const TODAY: i64 = 20_260_309;
+const KEY: &str = "a-key-that-nobody-guesses";
+const ALIAS: &str = "replies";
+
+// The homes.
+
+fn edge(folder: &Path) -> StoreConfig {
+    StoreConfig::Edge { path: folder.join("replies") }
+}
+
+fn at(stand_in: &StandIn, api_key: Option<&str>) -> StoreConfig {
+    StoreConfig::Server { url: stand_in.url(), api_key: api_key.map(str::to_owned), collection: ALIAS.into() }
+}
+
+async fn open(config: &StoreConfig) -> Store {
+    Store::open(config).await.unwrap()
+}
+
+async fn refusal(config: &StoreConfig) -> String {
+    Store::open(config).await.err().unwrap().to_string()
+}
+
+/// A collection of our own at a real server; removed when dropped, also when the test fails.
+struct RealServer {
+    url: String,
+    api_key: Option<String>,
+    alias: String,
+}
+
+impl RealServer {
+    fn from_environment() -> Option<Self> {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Some(Self {
+            url: variable("YINGDA_TEST_QDRANT_URL")?,
+            api_key: variable("YINGDA_TEST_QDRANT_API_KEY"),
+            alias: format!("yingda-test-{}", uuid::Uuid::now_v7().simple()),
+        })
+    }
+
+    fn config(&self) -> StoreConfig {
+        StoreConfig::Server { url: self.url.clone(), api_key: self.api_key.clone(), collection: self.alias.clone() }
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        let clean = async {
+            let client =
+                Qdrant::from_url(&self.url).api_key(self.api_key.clone()).skip_compatibility_check().build()?;
+            for collection in client.list_collections().await?.collections {
+                if collection.name.starts_with(&self.alias) {
+                    client.delete_collection(collection.name).await?;
+                }
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        // A thread of its own, because the test's runtime is busy dropping this.
+        let cleaned = std::thread::scope(|scope| {
+            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            scope.spawn(move || runtime().block_on(clean)).join()
+        });
+        if !matches!(cleaned, Ok(Ok(()))) {
+            say(&format!("collections {}* may be left at {}: {cleaned:?}", self.alias, self.url));
+        }
+    }
+}
+
+/// A line that is seen although the test passes.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+// What is stored and asked.
+
+fn entry(id: &str) -> KnowledgeEntry {
+    KnowledgeEntry {
+        id: id.into(),
+        question: format!("{id}是什么？"),
+        answer: format!("{id}的答案"),
+        intent: Some("咨询".into()),
+        tags: vec!["测试".into()],
+        ..KnowledgeEntry::default()
+    }
+}
+
+fn reply(id: &str, embedding: Vec<f32>) -> StoredReply {
+    StoredReply { entry: entry(id), wording: format!("{id}是什么？"), embedding }
+}
+
+fn contents(model_id: &str, replies: &[StoredReply]) -> Contents {
+    let entries = replies.iter().map(|reply| &reply.entry.id).collect::<BTreeSet<_>>().len();
+    Contents { model_id: model_id.into(), dimension: DIMENSION, entries }
+}
+
+async fn fill(store: &Store, replies: Vec<StoredReply>) {
+    store.replace(contents(MODEL, &replies), replies).await.unwrap();
+}
+
+/// An embedding whose cosine to [`asked`] is `cosine`.
+fn at_cosine(cosine: f32) -> Vec<f32> {
+    let mut embedding = vec![0.0; DIMENSION];
+    embedding[0] = cosine;
+    embedding[1] = (1.0 - cosine * cosine).sqrt();
+    embedding
+}
+
+fn asked() -> Vec<f32> {
+    at_cosine(1.0)
+}
+
+/// Random directions; the same for the same seed.
+fn directions(seed: u64, count: usize) -> Vec<Vec<f32>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    (0..count)
+        .map(|_| {
+            let direction: Vec<f32> = (0..DIMENSION).map(|_| random.random_range(-1.0..1.0)).collect();
+            let length = direction.iter().map(|x| x * x).sum::<f32>().sqrt();
+            direction.into_iter().map(|x| x / length).collect()
+        })
+        .collect()
+}
+
+/// One entry per direction, with ids that begin with `name`.
+fn entries_at(directions: Vec<Vec<f32>>, name: &str) -> Vec<StoredReply> {
+    directions.into_iter().enumerate().map(|(i, direction)| reply(&format!("{name}{i:03}"), direction)).collect()
+}
+
+async fn search(store: &Store, limit: usize, day: i64) -> Vec<Hit> {
+    store.search(MODEL, asked(), limit, day).await.unwrap()
+}
+
+fn ids(hits: &[Hit]) -> Vec<&str> {
+    hits.iter().map(|hit| hit.knowledge_id.as_str()).collect()
+}
+
+fn close(a: f32, b: f32) -> bool {
+    (a - b).abs() < 1e-4
+}
+
+// The promises.
+
+/// All promises in turn. `open` opens the same store again and again, empty at first.
+async fn suite(open: impl AsyncFn() -> Store) {
+    let store = open().await;
+    an_empty_store_finds_nothing(&store).await;
+    what_is_written_is_found_in_order_of_cosine(&store).await;
+    an_entry_is_found_once_however_many_wordings_it_has(&store).await;
+    the_nearest_of_many_are_found(&store).await;
+    only_what_is_valid_on_the_day_is_found(&store).await;
+    replacing_changes_everything_at_once(&store).await;
+    content_of_another_model_is_refused(&store).await;
+    a_malformed_day_names_the_entry_and_changes_nothing(&store).await;
+    let store = what_was_written_survives_reopening(store, &open).await;
+    searches_during_a_replacement_see_one_whole_content(store).await;
+}
+
+async fn an_empty_store_finds_nothing(store: &Store) {
+    assert_eq!(store.contents().await.unwrap(), None, "an empty store must have no contents");
+    assert_eq!(search(store, 5, TODAY).await, [], "an empty store must find nothing");
+    store.refresh(MODEL).await.unwrap();
+}
+
+async fn what_is_written_is_found_in_order_of_cosine(store: &Store) {
+    let wanted = [("甲", 0.9), ("乙", 0.7), ("丙", 0.5), ("丁", 0.1), ("戊", -0.3)];
+    let written = [3, 0, 4, 2, 1].map(|i: usize| reply(wanted[i].0, at_cosine(wanted[i].1)));
+    fill(store, written.to_vec()).await;
+
+    let hits = search(store, 10, TODAY).await;
+    assert_eq!(ids(&hits), wanted.map(|(id, _)| id), "hits must be in order of cosine");
+    for (hit, (id, cosine)) in hits.iter().zip(wanted) {
+        assert!(close(hit.score, cosine), "the score of {id} must be its cosine {cosine}, not {}", hit.score);
+        let written = reply(id, vec![]);
+        let found = (&hit.question, &hit.matched, &hit.answer, &hit.intent);
+        let entry = (&written.entry.question, &written.wording, &written.entry.answer, &written.entry.intent);
+        assert_eq!(found, entry, "{id} must be found as it was written");
+    }
+    assert_eq!(ids(&search(store, 3, TODAY).await), ["甲", "乙", "丙"], "the limit must be respected");
+}
+
+async fn an_entry_is_found_once_however_many_wordings_it_has(store: &Store) {
+    // All wordings of one entry are nearer than any wording of the next.
+    let (entries, wordings) = (6, 12);
+    let cosine = |entry: usize, wording: usize| 0.9 - 0.1 * entry as f32 - 0.005 * wording as f32;
+    let mut replies = Vec::new();
+    for entry in 0..entries {
+        for wording in (0..wordings).rev() {
+            let written = reply(&format!("问{entry}"), at_cosine(cosine(entry, wording)));
+            replies.push(StoredReply { wording: format!("说法{wording}"), ..written });
+        }
+    }
+    fill(store, replies).await;
+    assert_eq!(
+        store.contents().await.unwrap().map(|contents| contents.entries),
+        Some(entries),
+        "contents must count entries, not wordings"
+    );
+    for limit in [1, 3, entries, entries + 4] {
+        let hits = search(store, limit, TODAY).await;
+        let wanted: Vec<_> = (0..entries.min(limit)).map(|entry| format!("问{entry}")).collect();
+        assert_eq!(ids(&hits), wanted, "the {limit} nearest entries must be found, each once");
+        for (entry, hit) in hits.iter().enumerate() {
+            assert_eq!(hit.matched, "说法0", "an entry must be found by its nearest wording");
+            assert!(close(hit.score, cosine(entry, 0)), "an entry's score must be that of its nearest wording");
+        }
+    }
+}
+
+fn many() -> Vec<StoredReply> {
+    entries_at(directions(1, 300), "问")
+}
+
+fn questions() -> Vec<Vec<f32>> {
+    directions(2, 40)
+}
+
+async fn the_nearest_of_many_are_found(store: &Store) {
+    let replies = many();
+    fill(store, replies.clone()).await;
+    for (number, question) in questions().into_iter().enumerate() {
+        let cosine = |reply: &StoredReply| reply.embedding.iter().zip(&question).map(|(a, b)| a * b).sum::<f32>();
+        let mut wanted: Vec<_> = replies.iter().map(|reply| (reply.entry.id.as_str(), cosine(reply))).collect();
+        wanted.sort_by(|a, b| b.1.total_cmp(&a.1));
+        wanted.truncate(10);
+        let hits = store.search(MODEL, question.clone(), 10, TODAY).await.unwrap();
+        let nearest: Vec<_> = wanted.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids(&hits), nearest, "question {number}: the nearest must be found, in order");
+        for (hit, (id, cosine)) in hits.iter().zip(wanted) {
+            assert!(close(hit.score, cosine), "question {number}: {id} has cosine {cosine}, not {}", hit.score);
+        }
+    }
+}
+
+async fn only_what_is_valid_on_the_day_is_found(store: &Store) {
+    let limited = [
+        ("一直有效", None, None),
+        ("今天起", Some("2026-03-09"), None),
+        ("到今天", None, Some("2026-03-09")),
+        ("明天起", Some("2026-03-10"), None),
+        ("到昨天", None, Some("2026-03-08")),
+        ("只在今天", Some("2026-03-09"), Some("2026-03-09")),
+        ("今年内", Some("2026-01-01"), Some("2026-12-31")),
+    ];
+    let replies = limited.iter().enumerate().map(|(i, (id, from, to))| {
+        let mut written = reply(id, at_cosine(0.9 - 0.1 * i as f32));
+        written.entry.valid_from = from.map(str::to_owned);
+        written.entry.valid_to = to.map(str::to_owned);
+        written
+    });
+    fill(store, replies.collect()).await;
+    for (day, valid) in [
+        (20_260_308, vec!["一直有效", "到今天", "到昨天", "今年内"]),
+        (TODAY, vec!["一直有效", "今天起", "到今天", "只在今天", "今年内"]),
+        (20_260_310, vec!["一直有效", "今天起", "明天起", "今年内"]),
+        (20_270_101, vec!["一直有效", "今天起", "明天起"]),
+    ] {
+        assert_eq!(ids(&search(store, 10, day).await), valid, "what is valid on {day} must be found, and nothing else");
+    }
+}
+
+async fn replacing_changes_everything_at_once(store: &Store) {
+    fill(store, entries_at(directions(3, 20), "旧")).await;
+    // Fewer, so that a remainder of the old would show; one keeps its id and wording.
+    let mut new = entries_at(directions(4, 5), "新");
+    new.push(reply("旧000", at_cosine(0.5)));
+    fill(store, new.clone()).await;
+    let hits = search(store, 100, TODAY).await;
+    let found: BTreeSet<_> = hits.iter().map(|hit| hit.knowledge_id.clone()).collect();
+    let written: BTreeSet<_> = new.iter().map(|reply| reply.entry.id.clone()).collect();
+    assert_eq!(found, written, "after a replacement all of the new must be found and nothing of the old");
+    let kept = hits.iter().find(|hit| hit.knowledge_id == "旧000").unwrap();
+    assert!(close(kept.score, 0.5), "an entry that stayed must have its new embedding");
+    assert_eq!(store.contents().await.unwrap(), Some(contents(MODEL, &new)), "contents must be those of the new");
+}
+
+async fn content_of_another_model_is_refused(store: &Store) {
+    let refused = |what: &str, error: Option<EngineError>| match error {
+        Some(EngineError::StoreOfAnotherModel { found, wanted, .. }) => {
+            assert_eq!((found.as_str(), wanted.as_str()), (ANOTHER_MODEL, MODEL), "{what} must name both models");
+        }
+        other => panic!("{what} must refuse content of another model, not answer {other:?}"),
+    };
+    let replies = entries_at(directions(5, 5), "异");
+    store.replace(contents(ANOTHER_MODEL, &replies), replies).await.unwrap();
+    refused("a search", store.search(MODEL, asked(), 3, TODAY).await.err());
+    refused("a refresh", store.refresh(MODEL).await.err());
+    let hits = store.search(ANOTHER_MODEL, asked(), 3, TODAY).await.unwrap();
+    assert_eq!(hits.len(), 3, "the model that filled the store must still find what is there");
+}
+
+async fn a_malformed_day_names_the_entry_and_changes_nothing(store: &Store) {
+    let good = entries_at(directions(6, 3), "好");
+    fill(store, good.clone()).await;
+    let mut bad = entries_at(directions(7, 3), "坏");
+    bad[1].entry.valid_from = Some("2026/03/09".into());
+    match store.replace(contents(MODEL, &bad), bad).await {
+        Err(EngineError::Knowledge { id, message }) => {
+            assert_eq!(id, "坏001", "the error must name the entry");
+            assert!(message.contains("valid_from") && message.contains("2026/03/09"), "not helpful: {message}");
+        }
+        other => panic!("a malformed day must be an error of the entry, not {other:?}"),
+    }
+    assert_eq!(search(store, 10, TODAY).await.len(), 3, "the old content must still be found");
+    assert!(search(store, 10, TODAY).await.iter().all(|hit| hit.knowledge_id.starts_with('好')));
+    assert_eq!(store.contents().await.unwrap(), Some(contents(MODEL, &good)), "the old contents must still be there");
+}
+
+async fn what_was_written_survives_reopening(store: Store, open: &impl AsyncFn() -> Store) -> Store {
+    let replies = entries_at(directions(8, 7), "存");
+    fill(&store, replies.clone()).await;
+    let before = search(&store, 7, TODAY).await;
+    drop(store);
+    let store = open().await;
+    assert_eq!(store.contents().await.unwrap(), Some(contents(MODEL, &replies)), "contents must survive reopening");
+    assert_eq!(search(&store, 7, TODAY).await, before, "what is found must survive reopening");
+    store
+}
+
+async fn searches_during_a_replacement_see_one_whole_content(store: Store) {
+    const LIMIT: usize = 10;
+    let store = Arc::new(store);
+    let generation = |name| entries_at(directions(9, 40), name);
+    fill(&store, generation("甲")).await;
+    let replaced = Arc::new(AtomicBool::new(false));
+    let searchers: Vec<_> = directions(10, 4)
+        .into_iter()
+        .map(|question| {
+            let (store, replaced) = (store.clone(), replaced.clone());
+            tokio::spawn(async move {
+                let mut last = false;
+                while !last {
+                    last = replaced.load(Ordering::SeqCst);
+                    let hits = store.search(MODEL, question.clone(), LIMIT, TODAY).await.unwrap();
+                    let of = |name: char| hits.iter().filter(|hit| hit.knowledge_id.starts_with(name)).count();
+                    let seen = (of('甲'), of('乙'));
+                    assert!(seen == (LIMIT, 0) || seen == (0, LIMIT), "{seen:?}: mixed, or not all of one content");
+                    assert!(!last || seen == (LIMIT, 0), "after the last replacement the old content was still found");
+                }
+            })
+        })
+        .collect();
+    for name in ["乙", "甲", "乙", "甲", "乙", "甲"] {
+        fill(&store, generation(name)).await;
+    }
+    replaced.store(true, Ordering::SeqCst);
+    for searcher in searchers {
+        searcher.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_this_process() {
+    let folder = TempDir::new().unwrap();
+    let config = edge(folder.path());
+    suite(async || open(&config).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn at_a_stand_in_for_a_server() {
+    let stand_in = StandIn::start(Some(KEY));
+    let config = at(&stand_in, Some(KEY));
+    suite(async || open(&config).await).await;
+    assert_eq!(stand_in.collections().len(), 1, "only the current collection must be left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn at_a_real_server() {
+    let Some(server) = RealServer::from_environment() else {
+        say("store: no real server was asked; YINGDA_TEST_QDRANT_URL=http://HOST:6334 names one");
+        return;
+    };
+    let config = server.config();
+    suite(async || open(&config).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_homes_give_the_same_answers() {
+    let folder = TempDir::new().unwrap();
+    let stand_in = StandIn::start(None);
+    let server = RealServer::from_environment();
+    let mut answers: Vec<(String, Vec<Vec<Hit>>)> = Vec::new();
+    for config in [edge(folder.path()), at(&stand_in, None)].into_iter().chain(server.as_ref().map(RealServer::config))
+    {
+        let store = open(&config).await;
+        fill(&store, many()).await;
+        let mut hits = Vec::new();
+        for question in questions() {
+            hits.push(store.search(MODEL, question, 10, TODAY).await.unwrap());
+        }
+        answers.push((store.describe(), hits));
+    }
+    let (first, rest) = answers.split_first().unwrap();
+    for other in rest {
+        for (number, (a, b)) in first.1.iter().zip(&other.1).enumerate() {
+            assert_eq!(ids(a), ids(b), "question {number}: {} and {} must agree", first.0, other.0);
+            for (a, b) in a.iter().zip(b) {
+                assert!(close(a.score, b.score), "question {number}: {a:?} and {b:?} must have one score");
+                assert_eq!(Hit { score: 0.0, ..a.clone() }, Hit { score: 0.0, ..b.clone() }, "question {number}");
+            }
+        }
+    }
+}
+
+// In this process only.
+
+fn generations(root: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("gen-")).collect()
+}
+
+#[tokio::test]
+async fn a_second_opener_of_a_folder_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let config = edge(folder.path());
+    let store = open(&config).await;
+    fill(&store, entries_at(directions(1, 3), "问")).await;
+    let root = folder.path().join("replies");
+    match EdgeStore::open(&root).await.err() {
+        Some(EngineError::StoreInUse { path }) => assert_eq!(path, root, "the error must name the folder"),
+        other => panic!("a second opener must be told that the store is in use, not {other:?}"),
+    }
+    assert_eq!(search(&store, 3, TODAY).await.len(), 3, "the first opener must not notice");
+    drop(store);
+    assert_eq!(search(&open(&config).await, 3, TODAY).await.len(), 3, "a closed store must be free");
+}
+
+#[tokio::test]
+async fn what_a_killed_writer_left_is_cleaned_up() {
+    let folder = TempDir::new().unwrap();
+    let config = edge(folder.path());
+    let root = folder.path().join("replies");
+    let replies = entries_at(directions(1, 3), "问");
+    let store = open(&config).await;
+    fill(&store, replies.clone()).await;
+    drop(store);
+    // A kill drops the locks and leaves the files: a generation without contents.json, and a pointer before its rename.
+    let leftover = root.join("gen-killed");
+    std::fs::create_dir_all(leftover.join("shard/segments")).unwrap();
+    for file in ["gen-killed/in-use.lock", "gen-killed/shard/segments/half", "writing.lock", ".current"] {
+        std::fs::write(root.join(file), "half").unwrap();
+    }
+
+    let store = open(&config).await;
+    assert!(!leftover.exists(), "a half-written generation must be removed at the next open");
+    assert_eq!(store.contents().await.unwrap(), Some(contents(MODEL, &replies)), "the current content must stay");
+    for name in ["乙", "丙"] {
+        fill(&store, entries_at(directions(2, 4), name)).await;
+        assert_eq!(search(&store, 10, TODAY).await.len(), 4, "the store must still be writable");
+    }
+    assert_eq!(generations(&root).len(), 1, "only the current generation must be left: {:?}", generations(&root));
+}
+
+#[tokio::test]
+async fn a_refresh_finds_what_another_process_wrote() {
+    let folder = TempDir::new().unwrap();
+    let config = edge(folder.path());
+    let reader = open(&config).await;
+    let all_are = async |name: char, count: usize, when: &str| {
+        let hits = search(&reader, 10, TODAY).await;
+        let found = hits.len() == count && hits.iter().all(|hit| hit.knowledge_id.starts_with(name));
+        assert!(found, "{when}: {count} entries of {name} must be found, not {hits:?}");
+    };
+    fill(&reader, entries_at(directions(1, 3), "旧")).await;
+
+    let new = entries_at(directions(2, 4), "新");
+    let writer = Store::open_to_write(&config).await.unwrap();
+    fill(&writer, new.clone()).await;
+    drop(writer);
+    all_are('旧', 3, "before a refresh").await;
+    reader.refresh(MODEL).await.unwrap();
+    all_are('新', 4, "after a refresh").await;
+    assert_eq!(reader.contents().await.unwrap(), Some(contents(MODEL, &new)), "a refresh must find the new contents");
+    let root = folder.path().join("replies");
+    assert_eq!(generations(&root).len(), 1, "after a refresh the old generation must go: {:?}", generations(&root));
+
+    let theirs = entries_at(directions(3, 5), "异");
+    let writer = Store::open_to_write(&config).await.unwrap();
+    writer.replace(contents(ANOTHER_MODEL, &theirs), theirs).await.unwrap();
+    drop(writer);
+    assert!(
+        matches!(reader.refresh(MODEL).await, Err(EngineError::StoreOfAnotherModel { .. })),
+        "a refresh must refuse content of another model"
+    );
+    all_are('新', 4, "after a refused refresh").await;
+}
+
+#[tokio::test]
+async fn damaged_contents_are_explained() {
+    let folder = TempDir::new().unwrap();
+    let config = edge(folder.path());
+    let root = folder.path().join("replies");
+    for damage in ["cut short", "missing"] {
+        let store = open(&config).await;
+        fill(&store, entries_at(directions(1, 3), "问")).await;
+        drop(store);
+        let file = root.join(&generations(&root)[0]).join("contents.json");
+        match damage {
+            "missing" => std::fs::remove_file(&file).unwrap(),
+            _ => std::fs::write(&file, r#"{"model_id": "yin"#).unwrap(),
+        }
+        let message = refusal(&config).await;
+        assert!(message.contains(&file.display().to_string()), "{damage}: the file must be named: {message}");
+        assert!(message.contains("Remove") && message.contains("yingda index"), "{damage}: what to do? {message}");
+        // Doing what it says helps.
+        std::fs::remove_dir_all(&root).unwrap();
+        an_empty_store_finds_nothing(&open(&config).await).await;
+    }
+}
+
+// At a server only.
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let message = refusal(&StoreConfig::Server { url: url.clone(), api_key: None, collection: ALIAS.into() }).await;
+    assert!(message.contains(&url), "the address must be named: {message}");
+    assert!(message.contains("cannot be reached"), "what is wrong? {message}");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_explained() {
+    let stand_in = StandIn::start(Some(KEY));
+    for key in [None, Some("wrong-one")] {
+        let message = refusal(&at(&stand_in, key)).await;
+        assert!(message.contains("key"), "the key must be mentioned: {message}");
+        assert!(message.contains(&stand_in.url()), "the address must be named: {message}");
+        assert!(key.is_none_or(|key| !message.contains(key)), "a key must not be shown: {message}");
+    }
+    open(&at(&stand_in, Some(KEY))).await;
+}
+
+#[tokio::test]
+async fn a_failed_write_leaves_the_old_content() {
+    let stand_in = StandIn::start(None);
+    let store = open(&at(&stand_in, None)).await;
+    let old = entries_at(directions(1, 3), "旧");
+    fill(&store, old.clone()).await;
+    let collections = stand_in.collections();
+    // Nothing is written, or only the first of several batches.
+    for upserts in [0, 1] {
+        stand_in.fail_after(Some(upserts));
+        let new = entries_at(directions(2, 600), "新");
+        let error = store.replace(contents(MODEL, &new), new).await.unwrap_err();
+        assert!(matches!(error, EngineError::Store { .. }), "a failed write must be an error of the store: {error:?}");
+        assert!(error.to_string().contains(&stand_in.url()), "the address must be named: {error}");
+        assert_eq!(stand_in.collections(), collections, "a half-written collection must not be left");
+        let hits = search(&store, 10, TODAY).await;
+        assert!(
+            hits.len() == 3 && hits.iter().all(|hit| hit.knowledge_id.starts_with('旧')),
+            "the old content must still be found, not {hits:?}"
+        );
+        assert_eq!(store.contents().await.unwrap(), Some(contents(MODEL, &old)), "the old contents must stay");
+    }
+    stand_in.fail_after(None);
+    fill(&store, entries_at(directions(2, 600), "新")).await;
+    assert_eq!(search(&store, 10, TODAY).await.len(), 10, "the next write must succeed");
+}

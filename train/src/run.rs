@@ -1,0 +1,385 @@
+//! The training loop: batches, losses, steps, validation, checkpoints, calibration.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+use yingda_models::{
+    Batch, Labels, Mode, ModelSettings, MultiTaskModel, Pooling, Seeded, Temperatures, TextTokenizer, Thresholds,
+};
+
+use crate::{
+    TrainError, calibrate,
+    eval::{self, Scored},
+    examples::{self, Example},
+    fit::FitConfig,
+    loss,
+    optimizer::{AdamW, learning_rate},
+    output,
+    retrieval::{self, KnowledgePairs, RetrievalScores},
+    state::{self, State},
+};
+
+/// Random streams of a run; each is one purpose, so that nothing depends on what was drawn before.
+mod streams {
+    pub(super) const EPOCH: u64 = 1 << 20;
+    pub(super) const DROPOUT: u64 = 1 << 40;
+    pub(super) const PAIRS: u64 = 1 << 41;
+    pub(super) const PAIR_DROPOUT: u64 = 1 << 42;
+}
+
+/// One epoch in numbers, for the card and the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EpochLine {
+    pub(crate) epoch: usize,
+    pub(crate) validation: EpochScores,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct EpochScores {
+    pub(crate) intent_macro_f1: Option<f64>,
+    pub(crate) sentiment_macro_f1: Option<f64>,
+    pub(crate) recall_at_1: Option<f64>,
+    pub(crate) score: f64,
+    pub(crate) seconds: f64,
+    pub(crate) training_loss: f64,
+}
+
+/// The loop and what it works on.
+pub(crate) struct Run<'a> {
+    pub(crate) config: &'a FitConfig,
+    pub(crate) out: &'a Path,
+    pub(crate) model: &'a MultiTaskModel,
+    pub(crate) tokenizer: &'a TextTokenizer,
+    pub(crate) labels: &'a Labels,
+    pub(crate) train: &'a [Example],
+    pub(crate) validation: &'a [Example],
+    pub(crate) pairs: Option<&'a KnowledgePairs>,
+    pub(crate) optimizer: AdamW,
+    pub(crate) state: State,
+    pub(crate) epochs: Vec<EpochLine>,
+}
+
+/// The losses of one step, apart.
+#[derive(Default)]
+struct StepLosses {
+    total: f64,
+    intent: Option<f64>,
+    sentiment: Option<f64>,
+    contrastive: Option<f64>,
+    tokens: usize,
+}
+
+impl Run<'_> {
+    pub(crate) fn resume(&mut self) -> Result<(), TrainError> {
+        let state = state::load(self.out, self.model.variables(), &mut self.optimizer)?;
+        if state.data_fingerprint != self.state.data_fingerprint {
+            return Err(TrainError::Usage(
+                "--resume: the data is not what the run began with; put the old files back, or start a new run".into(),
+            ));
+        }
+        let path = self.metrics_path();
+        let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let kept: Vec<&str> = text.lines().take(state.metric_lines).collect();
+        self.epochs = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut text = kept.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        std::fs::write(&path, text).map_err(TrainError::io("write", &path))?;
+        output::line(&format!("resumed after epoch {}, step {}", state.epoch, state.step));
+        self.state = state;
+        Ok(())
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.out.join("metrics.jsonl")
+    }
+
+    fn log(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
+        let path = self.metrics_path();
+        let mut text = serde_json::to_string(line).expect("plain data is always JSON");
+        text.push('\n');
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(TrainError::io("write", &path))?;
+        self.state.metric_lines += 1;
+        Ok(())
+    }
+
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let lengths: Vec<usize> = self.train.iter().map(|example| example.ids.len()).collect();
+        let mut generator = Seeded::new(self.config.seed, streams::EPOCH + epoch as u64);
+        examples::batches(&lengths, self.config.batch_size, &mut generator)
+    }
+
+    pub(crate) fn train(&mut self, stop: &AtomicBool) -> Result<(), TrainError> {
+        let config = self.config;
+        let (intents, sentiments) = examples::label_counts(self.train, self.labels);
+        let weights = [
+            loss::class_weights(&intents, config.class_weight_power),
+            loss::class_weights(&sentiments, config.class_weight_power),
+        ];
+        let per_epoch = self.train.len().div_ceil(config.batch_size);
+        let total = per_epoch * config.epochs;
+        let warm_up = (total as f64 * config.warm_up) as usize;
+        let peak = config.learning_rate.unwrap_or(if config.base.is_some() { 5e-5 } else { 5e-4 });
+        let bar = output::bar(total, "fit");
+        bar.set_position(self.state.step as u64);
+
+        while self.state.epoch < config.epochs && !self.out_of_patience() {
+            let epoch = self.state.epoch;
+            let batches = self.batches(epoch);
+            let started = Instant::now();
+            let (mut tokens, mut losses, mut steps, mut said) = (0usize, 0f64, 0usize, Instant::now());
+            for index in self.state.batch..batches.len() {
+                if stop.load(Ordering::Relaxed) {
+                    bar.abandon();
+                    state::save(self.out, &self.state, self.model.variables(), &self.optimizer)?;
+                    return Err(TrainError::Interrupted {
+                        epoch: epoch + 1,
+                        step: self.state.step,
+                        run: self.out.to_owned(),
+                    });
+                }
+                let rate = learning_rate(peak, self.state.step, warm_up, total);
+                let step = self.step(&batches[index], &weights, rate)?;
+                tokens += step.tokens;
+                losses += step.total;
+                steps += 1;
+                self.state.step += 1;
+                self.state.batch = index + 1;
+                let speed = tokens as f64 / started.elapsed().as_secs_f64();
+                if self.state.step.is_multiple_of(10) {
+                    self.log(&serde_json::json!({
+                        "epoch": epoch + 1, "step": self.state.step, "loss": step.total, "intent_loss": step.intent,
+                        "sentiment_loss": step.sentiment, "contrastive_loss": step.contrastive, "learning_rate": rate,
+                        "tokens_per_second": speed,
+                    }))?;
+                }
+                bar.set_position(self.state.step as u64);
+                bar.set_message(format!(
+                    "epoch {}/{} · loss {:.3} · {speed:.0} tokens/s",
+                    epoch + 1,
+                    config.epochs,
+                    losses / steps as f64
+                ));
+                if !output::terminal() && said.elapsed().as_secs() >= 30 {
+                    said = Instant::now();
+                    let left = started.elapsed().as_secs_f64() / steps as f64 * (total - self.state.step) as f64;
+                    output::line(&format!(
+                        "epoch {}/{}, step {}/{total}, loss {:.3}, {speed:.0} tokens/s, at most {:.0} minutes left",
+                        epoch + 1,
+                        config.epochs,
+                        self.state.step,
+                        losses / steps as f64,
+                        (left / 60.0).ceil()
+                    ));
+                }
+            }
+            self.finish_epoch(losses / steps.max(1) as f64, started.elapsed().as_secs_f64(), &bar)?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn out_of_patience(&self) -> bool {
+        self.state.best_score.is_some() && self.state.epoch - self.state.best_epoch >= self.config.patience
+    }
+
+    fn step(&mut self, batch: &[usize], weights: &[Vec<f32>; 2], rate: f64) -> Result<StepLosses, TrainError> {
+        let config = self.config;
+        let device = self.model.device();
+        let rows: Vec<&Example> = batch.iter().map(|&index| &self.train[index]).collect();
+        let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+        let mut losses = StepLosses { tokens: ids.iter().map(|ids| ids.len()).sum(), ..StepLosses::default() };
+        let mut dropout = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64);
+        let output =
+            self.model.forward(&Batch::new(&ids, self.tokenizer.padding(), device)?, Mode::Train(&mut dropout))?;
+        let intents: Vec<Option<u32>> = rows.iter().map(|row| row.intent).collect();
+        let sentiments: Vec<Option<u32>> = rows.iter().map(|row| row.sentiment).collect();
+        let mut total = loss::zero(device)?;
+        if let Some(part) = loss::cross_entropy(&output.intent_logits, &intents, &weights[0])? {
+            losses.intent = Some(f64::from(part.to_scalar::<f32>()?));
+            total = (total + (part * config.intent_weight)?)?;
+        }
+        if let Some(part) = loss::cross_entropy(&output.sentiment_logits, &sentiments, &weights[1])? {
+            losses.sentiment = Some(f64::from(part.to_scalar::<f32>()?));
+            total = (total + (part * config.sentiment_weight)?)?;
+        }
+        if let Some(pairs) = self.pairs
+            && config.contrastive_weight > 0.0
+        {
+            let mut generator = Seeded::new(config.seed, streams::PAIRS + self.state.step as u64);
+            let drawn = pairs.draw(config.contrastive_pairs, &mut generator);
+            if drawn.len() >= 2 {
+                let count = drawn.len();
+                let (left, right): (Vec<&[u32]>, Vec<&[u32]>) = drawn.into_iter().unzip();
+                let rows = [left, right].concat();
+                losses.tokens += rows.iter().map(|ids| ids.len()).sum::<usize>();
+                let mut dropout = Seeded::new(config.seed, streams::PAIR_DROPOUT + self.state.step as u64);
+                let batch = Batch::new(&rows, self.tokenizer.padding(), device)?;
+                let embedding = self.model.forward(&batch, Mode::Train(&mut dropout))?.embedding;
+                let part =
+                    loss::info_nce(&embedding.narrow(0, 0, count)?, &embedding.narrow(0, count, count)?, 0.05)?;
+                losses.contrastive = Some(f64::from(part.to_scalar::<f32>()?));
+                total = (total + (part * config.contrastive_weight)?)?;
+            }
+        }
+        losses.total = f64::from(total.to_scalar::<f32>()?);
+        let diverged = || TrainError::Diverged { step: self.state.step, run: self.out.to_owned() };
+        if !losses.total.is_finite() {
+            return Err(diverged());
+        }
+        let norm = self.optimizer.step(self.model.variables(), &total.backward()?, rate)?;
+        if !norm.is_finite() {
+            return Err(TrainError::Diverged { step: self.state.step, run: self.out.to_owned() });
+        }
+        Ok(losses)
+    }
+
+    fn finish_epoch(&mut self, training_loss: f64, seconds: f64, bar: &indicatif::ProgressBar) -> Result<(), TrainError> {
+        let scores = self.scored(self.validation)?.scores(self.labels);
+        let retrieval = self.retrieval()?.map(|found| found.0);
+        let parts: Vec<f64> = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1).collect();
+        let score = parts.iter().sum::<f64>() / parts.len().max(1) as f64;
+        let better = self.state.best_score.is_none_or(|best| score > best);
+        let line = EpochLine {
+            epoch: self.state.epoch + 1,
+            validation: EpochScores {
+                intent_macro_f1: scores.intent.as_ref().map(|task| task.macro_f1),
+                sentiment_macro_f1: scores.sentiment.as_ref().map(|task| task.macro_f1),
+                recall_at_1: retrieval.as_ref().map(|scores| scores.recall_at_1),
+                score,
+                seconds,
+                training_loss,
+            },
+        };
+        bar.suspend(|| {
+            let figure = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+            output::line(&format!(
+                "epoch {}: training loss {training_loss:.4}; validation intent macro-F1 {}, sentiment macro-F1 {}{}{} ({seconds:.0} s)",
+                line.epoch,
+                figure(line.validation.intent_macro_f1),
+                figure(line.validation.sentiment_macro_f1),
+                line.validation.recall_at_1.map_or(String::new(), |recall| format!(", retrieval recall@1 {recall:.4}")),
+                if better { ", best so far" } else { "" },
+            ));
+        });
+        self.log(&line)?;
+        self.epochs.push(line);
+        self.state.epoch += 1;
+        self.state.batch = 0;
+        if better {
+            self.state.best_score = Some(score);
+            self.state.best_epoch = self.state.epoch;
+            let path = self.out.join("best.safetensors");
+            let fresh = self.out.join(".best.safetensors");
+            state::write_tensors(&fresh, &state::tensors(self.model.variables())?)?;
+            std::fs::rename(&fresh, &path).map_err(TrainError::io("write", &path))?;
+        }
+        state::save(self.out, &self.state, self.model.variables(), &self.optimizer)
+    }
+
+    fn scored(&self, examples: &[Example]) -> Result<Scored, TrainError> {
+        eval::score_examples(self.model, self.tokenizer, &self.settings(), examples)
+    }
+
+    fn settings(&self) -> ModelSettings {
+        ModelSettings {
+            format: 1,
+            labels: self.labels.clone(),
+            pooling: Pooling::Mean,
+            max_tokens: self.config.max_tokens,
+            text: self.tokenizer.contract().clone(),
+            temperatures: Temperatures::default(),
+            thresholds: Thresholds::default(),
+            data_fingerprint: self.state.data_fingerprint.clone(),
+            created_by: format!("yingda-train {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// Scores of held-out wordings, and their best hits: cosine and whether the entry was right.
+    #[expect(clippy::type_complexity, reason = "used once, two lines below")]
+    fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(f32, bool)>, Vec<(usize, Vec<f32>)>)>, TrainError> {
+        let Some(pairs) = self.pairs else { return Ok(None) };
+        let embed = |rows: &[(usize, &[u32])]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
+            let ids: Vec<&[u32]> = rows.iter().map(|row| row.1).collect();
+            let embeddings = eval::embed(self.model, self.tokenizer, &ids)?;
+            Ok(rows.iter().map(|row| row.0).zip(embeddings).collect())
+        };
+        let index = embed(&pairs.indexed())?;
+        let queries = embed(&pairs.held_out())?;
+        let hits = queries
+            .iter()
+            .filter_map(|(entry, query)| {
+                retrieval::rank(query, &index).first().map(|(found, cosine)| (*cosine, found == entry))
+            })
+            .collect();
+        Ok(Some((retrieval::score(&queries, &index), hits, index)))
+    }
+
+    /// Temperatures and thresholds from validation data and held-out wordings.
+    pub(crate) fn calibrate(&self) -> Result<(ModelSettings, Option<RetrievalScores>), TrainError> {
+        let mut settings = self.settings();
+        let raw = self.scored(self.validation)?;
+        let intent_rows = raw.intent_rows();
+        let sentiment_rows = raw.sentiment_rows();
+        settings.temperatures = Temperatures {
+            intent: calibrate::temperature(&intent_rows),
+            sentiment: calibrate::temperature(&sentiment_rows),
+        };
+        let at = |rows: Vec<(Vec<f32>, usize)>, temperature: f32| -> Vec<(Vec<f32>, usize)> {
+            rows.into_iter().map(|(logits, gold)| (calibrate::softmax(&logits, temperature), gold)).collect()
+        };
+        let intents = at(intent_rows, settings.temperatures.intent);
+        let (confidence, share) = calibrate::confidence_threshold(&intents, self.config.precision);
+        settings.thresholds.intent_confidence = confidence;
+        settings.thresholds.negative =
+            calibrate::negative_threshold(&at(sentiment_rows, settings.temperatures.sentiment));
+        output::line(&format!(
+            "calibrated: temperatures {:.3} and {:.3}; intents are trusted from {confidence:.3}, which {:.0} % of validation \
+             messages reach",
+            settings.temperatures.intent,
+            settings.temperatures.sentiment,
+            share * 100.0
+        ));
+        let Some((scores, mut hits, index)) = self.retrieval()? else { return Ok((settings, None)) };
+        // What nothing answers: the best cosine of validation messages that are out of scope.
+        let unanswerable: Vec<&[u32]> = self
+            .validation
+            .iter()
+            .filter(|example| example.message.intent.as_deref() == Some(self.config.out_of_scope.as_str()))
+            .map(|example| example.ids.as_slice())
+            .collect();
+        let unwanted: Vec<f32> = eval::embed(self.model, self.tokenizer, &unanswerable)?
+            .iter()
+            .filter_map(|query| Some(retrieval::rank(query, &index).first()?.1))
+            .collect();
+        let wanted: Vec<f32> = hits.iter().filter(|hit| hit.1).map(|hit| hit.0).collect();
+        if let Some(threshold) = calibrate::separating_threshold(&wanted, &unwanted) {
+            settings.thresholds.reply_score = threshold;
+        }
+        hits.extend(unwanted.iter().map(|&cosine| (cosine, false)));
+        settings.thresholds.sure_score =
+            calibrate::precise_threshold(hits, 0.98).0.max(settings.thresholds.reply_score);
+        output::line(&format!(
+            "retrieval of {} held-out wordings: recall@1 {:.4}, recall@5 {:.4}, MRR@10 {:.4}; replies are trusted from cosine \
+             {:.3}, alone from {:.3}",
+            scores.queries,
+            scores.recall_at_1,
+            scores.recall_at_5,
+            scores.mrr_at_10,
+            settings.thresholds.reply_score,
+            settings.thresholds.sure_score
+        ));
+        Ok((settings, Some(scores)))
+    }
+}
