@@ -3,7 +3,8 @@
 
     python notebooks/baseline_tfidf.py RUN --json out.json
 
-RUN is the folder that `yingda-train fit` wrote; its splits/train.parquet, validation.parquet and test.parquet are read.
+RUN is the folder that `yingda-train fit` wrote; its splits/train.parquet, validation.parquet and test.parquet are read,
+and splits/knowledge.parquet where the run had --knowledge: the baseline learns from all that the model learnt from.
 Of these, the customer's messages (role `user`) with a label are used, in the cleaned form `model_text` that the model saw.
 
 For each task, intent and sentiment, every combination of
@@ -65,6 +66,10 @@ def read_splits(run):
             splits[name] = pd.read_parquet(path, columns=COLUMNS)
         except (pyarrow.ArrowException, OSError) as error:
             raise Problem(f"{path} cannot be read as Parquet: {error}") from error
+    knowledge = folder / "knowledge.parquet"
+    if knowledge.is_file():
+        # Wordings of the knowledge that the model learnt from, too.
+        splits["train"] = pd.concat([splits["train"], pd.read_parquet(knowledge, columns=COLUMNS)], ignore_index=True)
     return splits
 
 

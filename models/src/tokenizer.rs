@@ -206,6 +206,11 @@ impl TextTokenizer {
         self.padding
     }
 
+    /// Id of `[MASK]`, if the vocabulary has it.
+    pub fn mask(&self) -> Option<u32> {
+        self.inner.token_to_id("[MASK]")
+    }
+
     /// Longest encoding, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens

@@ -102,7 +102,10 @@ struct Flags {
 }
 
 pub(crate) fn small_fit(data: &Path, more: &[&str]) -> FitConfig {
-    let mut flags = vec!["fit", "--data", data.to_str().unwrap(), "--epochs", "3", "--batch-size", "8"];
+    let mut flags = vec!["fit", "--data", data.to_str().unwrap(), "--batch-size", "8"];
+    if !more.contains(&"--epochs") {
+        flags.extend(["--epochs", "3"]);
+    }
     flags.extend(["--hidden", "16", "--layers", "1", "--heads", "2", "--max-tokens", "24", "--learning-rate", "3e-3"]);
     flags.extend(more);
     Flags::parse_from(flags).config

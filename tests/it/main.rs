@@ -4,8 +4,11 @@
 mod arrows;
 mod golden;
 mod learning;
+mod path;
 mod policy;
 mod qdrant_stand_in;
 mod sample;
+mod service;
+mod socket;
 mod store;
 mod support;

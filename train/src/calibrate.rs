@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn separates() {
-        assert_eq!(separating_threshold(&[0.8, 0.9, 0.7], &[0.1, 0.6, 0.75]), Some(0.8));
+        assert_eq!(separating_threshold(&[0.8, 0.9, 0.7], &[0.1, 0.6, 0.75, 0.76]), Some(0.8));
         assert_eq!(separating_threshold(&[], &[0.1]), None);
     }
 }

@@ -65,7 +65,7 @@ impl Checked {
             rows.push([what.to_owned(), name.to_owned(), value.to_string()]);
         }
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["what", "", "count"]);
+        table.load_style(presets::NOTHING).set_header(["what", "", "count"]);
         table.add_rows(rows);
         if let Some(column) = table.column_mut(2) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -8,10 +8,11 @@ use std::{
 
 use candle_core::Tensor;
 use clap::Args;
+use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
 use yingda_datasets::{
-    CheckOptions, Chats, ColumnMap, Knowledge, Message, SplitOptions, check_knowledge, has_errors, load, load_knowledge,
-    write_parquet,
+    CheckOptions, Chats, ColumnMap, Knowledge, Message, Role, SplitOptions, check_knowledge, has_errors, load,
+    load_knowledge, write_frame, write_parquet,
 };
 use yingda_models::{
     BertConfig, HiddenAct, Labels, LoadReport, MultiTaskModel, Parameters, Precision, TextTokenizer, character_vocabulary,
@@ -25,7 +26,7 @@ use crate::{
     examples::{self, Example},
     optimizer::{AdamW, AdamWSettings},
     output,
-    retrieval::{KnowledgePairs, RetrievalScores},
+    retrieval::{self, KnowledgePairs, RetrievalScores},
     run::Run,
     state::{self, State},
 };
@@ -43,7 +44,7 @@ pub struct FitConfig {
     /// Column names: OURS=THEIRS, such as text=content; may be repeated
     #[arg(long, value_name = "OURS=THEIRS")]
     pub map: Vec<String>,
-    /// Knowledge entries whose wordings train the embedding for retrieval
+    /// Knowledge entries: their wordings train the embedding for retrieval, and the intent where an entry has one
     #[arg(long, value_name = "FILE")]
     pub knowledge: Vec<PathBuf>,
     /// A Hugging Face BERT folder to start from
@@ -85,6 +86,9 @@ pub struct FitConfig {
     /// Dropout in the encoder and before the heads
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f64,
+    /// Share of tokens that are hidden from the model at each step, so that it does not rely on single words
+    #[arg(long, default_value_t = 0.1)]
+    pub token_dropout: f64,
     /// Longest message in tokens; a longer one keeps its beginning and end
     #[arg(long, default_value_t = 96)]
     pub max_tokens: usize,
@@ -157,6 +161,7 @@ struct Data {
     train: Vec<Message>,
     validation: Vec<Message>,
     test: Vec<Message>,
+    held_out: Vec<Message>,
     knowledge: Knowledge,
     notes: Vec<String>,
 }
@@ -192,6 +197,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     let train = examples::examples(data.train, &labels, &tokenizer)?;
     let validation = examples::examples(data.validation, &labels, &tokenizer)?;
     let test = examples::examples(data.test, &labels, &tokenizer)?;
+    let held_out = examples::examples(data.held_out, &labels, &tokenizer)?;
     if validation.is_empty() {
         return Err(TrainError::Usage(
             "no labelled message is left for validation; give more sessions or a larger --validation-share".into(),
@@ -210,6 +216,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         labels: &labels,
         train: &train,
         validation: &validation,
+        held_out: &held_out,
         pairs: pairs.as_ref(),
         optimizer: AdamW::new(AdamWSettings {
             weight_decay: config.weight_decay,
@@ -268,6 +275,7 @@ fn validate(config: &FitConfig) -> Result<(), TrainError> {
     share("test-share", config.test_share)?;
     share("warm-up", config.warm_up)?;
     share("dropout", config.dropout)?;
+    share("token-dropout", config.token_dropout)?;
     if config.validation_share + config.test_share >= 1.0 {
         return Err(TrainError::Usage("--validation-share and --test-share leave nothing to train on".into()));
     }
@@ -378,9 +386,53 @@ fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Da
         }
         knowledge
     };
+    let (learnt, held_out) = knowledge_messages(&knowledge);
+    if !learnt.is_empty() {
+        write_frame(&message_frame(&learnt, &model_text)?, &folder.join("knowledge.parquet"))?;
+        messages[0].extend(learnt);
+    }
     let mut messages = messages.into_iter();
     let mut next = || messages.next().unwrap_or_default();
-    Ok(Data { train: next(), validation: next(), test: next(), knowledge, notes })
+    Ok(Data { train: next(), validation: next(), test: next(), held_out, knowledge, notes })
+}
+
+/// The wordings of entries that have an intent, as user messages: those to learn from, and those held out.
+fn knowledge_messages(knowledge: &Knowledge) -> (Vec<Message>, Vec<Message>) {
+    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    for entry in knowledge.entries.iter().filter(|entry| entry.intent.is_some()) {
+        let message = |(turn, wording): (usize, &str)| Message {
+            session_id: format!("knowledge:{}", entry.id),
+            turn: turn as i64,
+            role: Role::User,
+            text: wording.to_owned(),
+            intent: entry.intent.clone(),
+            sentiment: None,
+            time: None,
+            channel: None,
+            file: "knowledge".into(),
+            row: 0,
+        };
+        let (learnt, kept) = retrieval::wordings(entry);
+        held_out.extend(kept.map(|wording| message((learnt.len(), wording))));
+        train.extend(learnt.into_iter().enumerate().map(message));
+    }
+    (train, held_out)
+}
+
+fn message_frame(messages: &[Message], model_text: &dyn Fn(&str) -> String) -> Result<DataFrame, TrainError> {
+    let strings = |name: &str, value: &dyn Fn(&Message) -> Option<String>| {
+        Series::new(name.into(), messages.iter().map(value).collect::<Vec<_>>()).into_column()
+    };
+    let columns = vec![
+        strings("session_id", &|message| Some(message.session_id.clone())),
+        Series::new("turn".into(), messages.iter().map(|message| message.turn).collect::<Vec<_>>()).into_column(),
+        strings("role", &|message| Some(message.role.as_str().to_owned())),
+        strings("text", &|message| Some(message.text.clone())),
+        strings("intent", &|message| message.intent.clone()),
+        strings("sentiment", &|_| None),
+        strings("model_text", &|message| Some(model_text(&message.text))),
+    ];
+    Ok(DataFrame::new(messages.len(), columns)?)
 }
 
 fn make_model(

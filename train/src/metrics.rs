@@ -85,7 +85,7 @@ impl TaskScores {
     /// The per-class table for a terminal.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["class", "precision", "recall", "F1", "rows"]);
+        table.load_style(presets::NOTHING).set_header(["class", "precision", "recall", "F1", "rows"]);
         for class in &self.classes {
             table.add_row([
                 class.label.clone(),
@@ -104,7 +104,7 @@ impl TaskScores {
     /// The confusion matrix for a terminal: rows are what it was, columns (numbered alike) what was said.
     pub fn confusion_table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::NOTHING);
         let mut header = vec!["it was \\ we said".to_owned()];
         header.extend((1..=self.classes.len()).map(|number| number.to_string()));
         table.set_header(header);

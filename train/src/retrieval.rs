@@ -12,7 +12,15 @@ struct Wordings {
     held_out: Option<Vec<u32>>,
 }
 
-/// The wordings of a knowledge base. The last similar question of every entry that has three wordings or more is held out.
+/// The wordings of an entry that may be learnt from, and the one that is held out: the last, when there are three or more.
+pub fn wordings(entry: &KnowledgeEntry) -> (Vec<&str>, Option<&str>) {
+    let mut train: Vec<&str> =
+        std::iter::once(&entry.question).chain(&entry.similar_questions).map(String::as_str).collect();
+    let held_out = if train.len() >= 3 { train.pop() } else { None };
+    (train, held_out)
+}
+
+/// The wordings of a knowledge base; see [`wordings`] for what is held out.
 pub struct KnowledgePairs {
     entries: Vec<Wordings>,
 }
@@ -41,12 +49,10 @@ impl KnowledgePairs {
         let entries = entries
             .iter()
             .map(|entry| {
-                let mut train = std::iter::once(&entry.question)
-                    .chain(&entry.similar_questions)
-                    .map(|wording| Ok(tokenizer.encode(wording)?.ids))
-                    .collect::<Result<Vec<_>, TrainError>>()?;
-                let held_out = if train.len() >= 3 { train.pop() } else { None };
-                Ok(Wordings { train, held_out })
+                let (train, held_out) = wordings(entry);
+                let tokens = |wording: &str| Ok::<_, TrainError>(tokenizer.encode(wording)?.ids);
+                let train = train.into_iter().map(tokens).collect::<Result<_, _>>()?;
+                Ok(Wordings { train, held_out: held_out.map(tokens).transpose()? })
             })
             .collect::<Result<_, TrainError>>()?;
         Ok(Self { entries })

@@ -30,6 +30,7 @@ mod streams {
     pub(super) const DROPOUT: u64 = 1 << 40;
     pub(super) const PAIRS: u64 = 1 << 41;
     pub(super) const PAIR_DROPOUT: u64 = 1 << 42;
+    pub(super) const TOKENS: u64 = 1 << 43;
 }
 
 /// One epoch in numbers, for the card and the log.
@@ -58,6 +59,8 @@ pub(crate) struct Run<'a> {
     pub(crate) labels: &'a Labels,
     pub(crate) train: &'a [Example],
     pub(crate) validation: &'a [Example],
+    /// Held-out wordings of the knowledge, with the intent of their entry.
+    pub(crate) held_out: &'a [Example],
     pub(crate) pairs: Option<&'a KnowledgePairs>,
     pub(crate) optimizer: AdamW,
     pub(crate) state: State,
@@ -83,7 +86,11 @@ impl Run<'_> {
             ));
         }
         let path = self.metrics_path();
-        let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let text = match std::fs::read_to_string(&path) {
+            // Stopped before the first line.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(TrainError::io("read", &path))?,
+        };
         let kept: Vec<&str> = text.lines().take(state.metric_lines).collect();
         self.epochs = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let mut text = kept.join("\n");
@@ -198,7 +205,8 @@ impl Run<'_> {
         let config = self.config;
         let device = self.model.device();
         let rows: Vec<&Example> = batch.iter().map(|&index| &self.train[index]).collect();
-        let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+        let mut hiding = Seeded::new(config.seed, streams::TOKENS + self.state.step as u64);
+        let ids: Vec<Vec<u32>> = rows.iter().map(|row| self.hide(&row.ids, &mut hiding)).collect();
         let mut losses = StepLosses { tokens: ids.iter().map(|ids| ids.len()).sum(), ..StepLosses::default() };
         let mut dropout = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64);
         let output =
@@ -222,7 +230,8 @@ impl Run<'_> {
             if drawn.len() >= 2 {
                 let count = drawn.len();
                 let (left, right): (Vec<&[u32]>, Vec<&[u32]>) = drawn.into_iter().unzip();
-                let rows = [left, right].concat();
+                let rows: Vec<Vec<u32>> =
+                    left.into_iter().chain(right).map(|ids| self.hide(ids, &mut generator)).collect();
                 losses.tokens += rows.iter().map(|ids| ids.len()).sum::<usize>();
                 let mut dropout = Seeded::new(config.seed, streams::PAIR_DROPOUT + self.state.step as u64);
                 let batch = Batch::new(&rows, self.tokenizer.padding(), device)?;
@@ -243,6 +252,22 @@ impl Run<'_> {
             return Err(TrainError::Diverged { step: self.state.step, run: self.out.to_owned() });
         }
         Ok(losses)
+    }
+
+    /// The tokens with some of them hidden; the first and the last, which are special, stay.
+    fn hide(&self, ids: &[u32], generator: &mut Seeded) -> Vec<u32> {
+        let mut ids = ids.to_vec();
+        let Some(mask) = self.tokenizer.mask() else { return ids };
+        if self.config.token_dropout > 0.0 && ids.len() > 2 {
+            let last = ids.len() - 1;
+            let kept = generator.dropout_mask(last - 1, self.config.token_dropout);
+            for (id, kept) in ids[1..last].iter_mut().zip(kept) {
+                if kept == 0.0 {
+                    *id = mask;
+                }
+            }
+        }
+        ids
     }
 
     fn finish_epoch(&mut self, training_loss: f64, seconds: f64, bar: &indicatif::ProgressBar) -> Result<(), TrainError> {
@@ -330,8 +355,10 @@ impl Run<'_> {
     pub(crate) fn calibrate(&self) -> Result<(ModelSettings, Option<RetrievalScores>), TrainError> {
         let mut settings = self.settings();
         let raw = self.scored(self.validation)?;
-        let intent_rows = raw.intent_rows();
         let sentiment_rows = raw.sentiment_rows();
+        let mut intent_rows = raw.intent_rows();
+        // Held-out wordings of the knowledge are as new to the model as tomorrow's customers.
+        intent_rows.extend(self.scored(self.held_out)?.intent_rows());
         settings.temperatures = Temperatures {
             intent: calibrate::temperature(&intent_rows),
             sentiment: calibrate::temperature(&sentiment_rows),
@@ -345,7 +372,7 @@ impl Run<'_> {
         settings.thresholds.negative =
             calibrate::negative_threshold(&at(sentiment_rows, settings.temperatures.sentiment));
         output::line(&format!(
-            "calibrated: temperatures {:.3} and {:.3}; intents are trusted from {confidence:.3}, which {:.0} % of validation \
+            "calibrated: temperatures {:.3} and {:.3}; intents are trusted from {confidence:.3}, which {:.0} % of held-out \
              messages reach",
             settings.temperatures.intent,
             settings.temperatures.sentiment,

@@ -126,6 +126,8 @@ impl ReplyStore for EdgeStore {
             return check_model(self, known.as_ref().map(|generation| &generation.contents), model_id);
         };
         check_model(self, Some(&fresh.contents), model_id)?;
+        // The old generation is locked for as long as anybody holds it.
+        drop(known);
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(fresh));
         self.remove_old().await
     }
