@@ -84,7 +84,8 @@ impl Engine {
     async fn open_checked(config: EngineConfig, to_serve: bool) -> Result<Self, EngineError> {
         config.policy.validate()?;
         let folder = load_folder(&config).await?;
-        let store = if to_serve { Store::open(&config.store).await? } else { Store::open_to_write(&config.store).await? };
+        let store =
+            if to_serve { Store::open(&config.store).await? } else { Store::open_to_write(&config.store).await? };
         let contents = store.contents().await?;
         if to_serve {
             check_model(&store, contents.as_ref(), &folder.model_id)?;
@@ -160,8 +161,7 @@ impl Engine {
             [negative, neutral, positive] => SentimentScores { negative, neutral, positive },
             _ => SentimentScores::default(),
         };
-        let understanding =
-            Understanding { intents, sentiment, embedding: prediction.embedding, tokens, truncated };
+        let understanding = Understanding { intents, sentiment, embedding: prediction.embedding, tokens, truncated };
         let timings = Timings { queue_ms, model_ms: model_ms + tokenizing, ..Timings::default() };
         Ok((understanding, timings))
     }
@@ -273,10 +273,9 @@ impl Engine {
 
 async fn load_folder(config: &EngineConfig) -> Result<Arc<ModelFolder>, EngineError> {
     let path = config.model.clone();
-    let folder =
-        tokio::task::spawn_blocking(move || ModelFolder::open(&path, &yingda_models::device("cpu")?, false))
-            .await
-            .map_err(|_| EngineError::WorkerStopped)??;
+    let folder = tokio::task::spawn_blocking(move || ModelFolder::open(&path, &yingda_models::device("cpu")?, false))
+        .await
+        .map_err(|_| EngineError::WorkerStopped)??;
     Ok(Arc::new(folder))
 }
 

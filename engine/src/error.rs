@@ -27,7 +27,9 @@ pub enum EngineError {
     #[error("{0}")]
     Policy(String),
     /// The store folder is open elsewhere.
-    #[error("the reply store in {path} is in use by another process; stop that one or choose another folder with --data")]
+    #[error(
+        "the reply store in {path} is in use by another process; stop that one or choose another folder with --data"
+    )]
     StoreInUse {
         /// Folder of the store.
         path: PathBuf,

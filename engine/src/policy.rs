@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use yingda_models::Thresholds;
 
 use crate::{
-    Choice, Conversation, Decision, DecisionKind, EngineError, EscalationReason, Hit, RankedLabel, Role, SentimentScores,
+    Choice, Conversation, Decision, DecisionKind, EngineError, EscalationReason, Hit, RankedLabel, Role,
+    SentimentScores,
 };
 
 /// Words, labels, thresholds and fixed sentences of the decision.
@@ -166,10 +167,8 @@ pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, thresholds: &Thr
     }
     let last = situation.conversation.turns.iter().rev().find(|turn| turn.role == Role::Bot);
     if last.is_some_and(|turn| turn.decision == Some(DecisionKind::Clarify)) {
-        let detail = situation
-            .intents
-            .first()
-            .map_or(String::new(), |top| format!("{} {:.2}", top.label, top.probability));
+        let detail =
+            situation.intents.first().map_or(String::new(), |top| format!("{} {:.2}", top.label, top.probability));
         let text = if unhappy { &config.apologise_text } else { &config.escalate_text };
         return Decision::Escalate { text: text.clone(), reason: EscalationReason::LowConfidence, detail };
     }

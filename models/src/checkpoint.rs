@@ -33,7 +33,12 @@ pub fn read_checkpoint(folder: &Path) -> Result<HashMap<String, Tensor>, ModelEr
     } else if pickle.exists() {
         candle_core::pickle::read_all(&pickle)
             .map_err(|error| {
-                ModelError::malformed(&pickle, format!("it is not a PyTorch state dictionary ({error}); save it again or convert it to safetensors"))
+                ModelError::malformed(
+                    &pickle,
+                    format!(
+                        "it is not a PyTorch state dictionary ({error}); save it again or convert it to safetensors"
+                    ),
+                )
             })?
             .into_iter()
             .collect()

@@ -66,9 +66,7 @@ impl LayerNorm {
 
     fn forward(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor, ModelError> {
         Ok(match mode {
-            Mode::Serve => {
-                candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.epsilon as f32)?
-            }
+            Mode::Serve => candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.epsilon as f32)?,
             Mode::Train(_) => {
                 let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
                 let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;

@@ -49,7 +49,9 @@ pub enum ModelError {
     #[error("{0}")]
     Device(String),
     /// The hub was asked and did not give the model.
-    #[error("cannot fetch {name} from the hub: {message}; download it where the hub can be reached and name the folder")]
+    #[error(
+        "cannot fetch {name} from the hub: {message}; download it where the hub can be reached and name the folder"
+    )]
     Hub {
         /// Name of the model at the hub.
         name: String,

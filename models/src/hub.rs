@@ -27,7 +27,9 @@ pub fn resolve_base(name: &str, allow_hub: bool) -> Result<PathBuf, ModelError> 
     let config = repository.get("config.json").map_err(|error| failed(error.to_string()))?;
     let fetch_first = |files: [&str; 2]| {
         repository.get(files[0]).or_else(|first| {
-            repository.get(files[1]).map_err(|second| failed(format!("{} ({first}), {} ({second})", files[0], files[1])))
+            repository
+                .get(files[1])
+                .map_err(|second| failed(format!("{} ({first}), {} ({second})", files[0], files[1])))
         })
     };
     fetch_first(["tokenizer.json", "vocab.txt"])?;

@@ -8,8 +8,8 @@ use std::{
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use crate::{
-    Batch, BertConfig, Encoder, Heads, Labels, LoadReport, ModelError, ModelSettings, Parameters, Precision, SENTIMENTS,
-    Temperatures, TextTokenizer,
+    Batch, BertConfig, Encoder, Heads, Labels, LoadReport, ModelError, ModelSettings, Parameters, Precision,
+    SENTIMENTS, Temperatures, TextTokenizer,
     checkpoint::{read_checkpoint, read_safetensors},
     encoder::Mode,
     folder::{FORMAT, config_json, fingerprint, read_config, read_json, replace_folder},

@@ -73,7 +73,8 @@ impl TextTokenizer {
         let vocabulary = folder.join("vocab.txt");
         if json.exists() {
             let bytes = std::fs::read(&json).map_err(ModelError::io("read", &json))?;
-            Self::from_json(&bytes, contract, max_tokens).map_err(|error| ModelError::malformed(&json, error.to_string()))
+            Self::from_json(&bytes, contract, max_tokens)
+                .map_err(|error| ModelError::malformed(&json, error.to_string()))
         } else if vocabulary.exists() {
             let text = std::fs::read_to_string(&vocabulary).map_err(ModelError::io("read", &vocabulary))?;
             // Only LF ends an entry: the Chinese BERT vocabulary has entries that hold other line separators.
@@ -99,14 +100,16 @@ impl TextTokenizer {
     /// # Errors
     /// When it is not a tokenizer, or lacks `[CLS]`, `[SEP]` or `[PAD]`.
     pub fn from_json(json: &[u8], contract: TextContract, max_tokens: usize) -> Result<Self, ModelError> {
-        let mut inner =
-            Tokenizer::from_bytes(json).map_err(|error| ModelError::Tokenizer(format!("not a tokenizer.json: {error}")))?;
+        let mut inner = Tokenizer::from_bytes(json)
+            .map_err(|error| ModelError::Tokenizer(format!("not a tokenizer.json: {error}")))?;
         // Length and padding are ours: a limit in the file would cut the end of a text silently.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
         for token in ["[CLS]", "[SEP]"] {
             if inner.token_to_id(token).is_none() {
-                return Err(ModelError::Tokenizer(format!("the vocabulary has no {token}; a BERT vocabulary is needed")));
+                return Err(ModelError::Tokenizer(format!(
+                    "the vocabulary has no {token}; a BERT vocabulary is needed"
+                )));
             }
         }
         let padding = inner
@@ -130,14 +133,20 @@ impl TextTokenizer {
             }
         }
         let id = |token: &str| {
-            ids.get(token)
-                .cloned()
-                .ok_or_else(|| ModelError::Tokenizer(format!("the vocabulary has no {token}; a BERT vocabulary is needed")))
+            ids.get(token).cloned().ok_or_else(|| {
+                ModelError::Tokenizer(format!("the vocabulary has no {token}; a BERT vocabulary is needed"))
+            })
         };
         let mut added = Vec::new();
         for (tokens, special) in [(&SPECIAL_TOKENS[..], true), (&CONTRACT_TOKENS[..], false)] {
             for token in tokens {
-                let id = if special { id(token)? } else if let Some(id) = ids.get(*token) { id.clone() } else { continue };
+                let id = if special {
+                    id(token)?
+                } else if let Some(id) = ids.get(*token) {
+                    id.clone()
+                } else {
+                    continue;
+                };
                 added.push(serde_json::json!({
                     "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                     "normalized": false, "special": special,
@@ -235,7 +244,8 @@ impl TextTokenizer {
 ///
 /// The order depends on the content of `texts` alone.
 pub fn character_vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut entries: Vec<String> = SPECIAL_TOKENS.iter().chain(CONTRACT_TOKENS.iter()).map(|&token| token.to_owned()).collect();
+    let mut entries: Vec<String> =
+        SPECIAL_TOKENS.iter().chain(CONTRACT_TOKENS.iter()).map(|&token| token.to_owned()).collect();
     for letter in ('a'..='z').chain('0'..='9') {
         entries.push(letter.to_string());
         entries.push(format!("##{letter}"));

@@ -28,9 +28,10 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .collect();
     let mut graph = BTreeMap::<String, BTreeSet<String>>::new();
     for node in metadata["resolve"]["nodes"].as_array().unwrap() {
-        let normal = node["deps"].as_array().unwrap().iter().filter(|dependency| {
-            dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
-        });
+        let normal =
+            node["deps"].as_array().unwrap().iter().filter(|dependency| {
+                dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
+            });
         let used = normal.map(|dependency| names[dependency["pkg"].as_str().unwrap()].to_owned());
         graph.entry(names[node["id"].as_str().unwrap()].to_owned()).or_default().extend(used);
     }
@@ -82,7 +83,10 @@ fn rooms_do_not_know_what_is_not_theirs() {
     for (name, forbidden) in forbidden {
         let used = reachable(&graph, name);
         for crate_name in forbidden {
-            assert!(!used.contains(crate_name), "{name} must not compile {crate_name}, directly or through another crate");
+            assert!(
+                !used.contains(crate_name),
+                "{name} must not compile {crate_name}, directly or through another crate"
+            );
         }
     }
     for name in ["candle-core", "candle-nn", "candle-transformers", "tokenizers", "qdrant-edge", "qdrant-client"] {

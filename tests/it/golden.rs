@@ -262,7 +262,8 @@ fn base_folders_of_every_kind_load_alike() {
     let mut cut = renamed;
     cut.remove("bert.encoder.layer.1.output.dense.weight");
     candle_core::safetensors::save(&cut, old_names.path().join("model.safetensors")).unwrap();
-    let Err(ModelError::Weights { message, .. }) = MultiTaskModel::from_base(old_names.path(), &labels(), 9, &Device::Cpu)
+    let Err(ModelError::Weights { message, .. }) =
+        MultiTaskModel::from_base(old_names.path(), &labels(), 9, &Device::Cpu)
     else {
         panic!("an encoder weight is missing and nothing was said");
     };

@@ -189,8 +189,16 @@ fn a_run_leaves_what_it_promises_and_its_model_opens() {
     let out = folder.path().join("run");
     let summary = run(&small_fit(&data, &["--epochs", "6"]), &out).unwrap();
     for file in [
-        "config.json", "metrics.jsonl", "splits/train.parquet", "splits/validation.parquet", "splits/test.parquet",
-        "test/metrics.json", "test/predictions.parquet", "test/errors.jsonl", "model/README.md", "model/yingda.json",
+        "config.json",
+        "metrics.jsonl",
+        "splits/train.parquet",
+        "splits/validation.parquet",
+        "splits/test.parquet",
+        "test/metrics.json",
+        "test/predictions.parquet",
+        "test/errors.jsonl",
+        "model/README.md",
+        "model/yingda.json",
     ] {
         assert!(out.join(file).exists(), "{file} is missing");
     }

@@ -21,7 +21,8 @@ fn shop() -> Vec<Value> {
     let subjects = ["外套", "台灯", "耳机", "水杯"];
     let mut entries = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
-        let similar = |a: &str, b: &str, c: &str| [format!("{subject}{a}"), format!("{b}{subject}"), format!("{subject}{c}")];
+        let similar =
+            |a: &str, b: &str, c: &str| [format!("{subject}{a}"), format!("{b}{subject}"), format!("{subject}{c}")];
         for (kind, (question, similar, answer, intent)) in [
             (
                 format!("{subject}什么时候发货？"),
@@ -75,7 +76,10 @@ async fn from_chats_and_knowledge_to_answers_and_people() {
     let service = Service::open(config.clone()).await;
     let info = service.state.engine().info();
     assert_eq!((info.knowledge_entries, info.dimension), (0, 16));
-    assert!(["催发货", "退货", "致谢"].iter().all(|intent| info.intents.iter().any(|known| known == intent)), "{info:?}");
+    assert!(
+        ["催发货", "退货", "致谢"].iter().all(|intent| info.intents.iter().any(|known| known == intent)),
+        "{info:?}"
+    );
     let before = service.chat("empty", "怎么退掉台灯？").await;
     assert_eq!(before["matches"], json!([]), "nothing is known yet");
     assert_ne!(before["decision"], "reply", "what is not known is not answered");
@@ -149,7 +153,11 @@ async fn the_sample_shop_answers_as_its_customers_expect() {
     assert!(entry(&id).intent.as_deref() == Some("退货") || reply.contains("运费") && reply.contains('退'), "{answer}");
 
     let (answer, _) = ask(&service, "s3", "你们就是骗子!!再不退钱我打12315").await;
-    assert_eq!((&answer["decision"], &answer["sentiment"]["label"]), (&json!("escalate"), &json!("negative")), "{answer}");
+    assert_eq!(
+        (&answer["decision"], &answer["sentiment"]["label"]),
+        (&json!("escalate"), &json!("negative")),
+        "{answer}"
+    );
     assert!(answer["ticket_id"].is_string(), "{answer}");
 
     let (answer, _) = ask(&service, "s4", "帮我写首诗").await;

@@ -94,7 +94,11 @@ fn replies_pass_three_gates() {
             Case { intents: intents(&[("退货", 0.49), ("换货", 0.1)]), ..Case::default() },
             "clarify a b",
         ),
-        ("two intents too close", Case { intents: intents(&[("退货", 0.52), ("换货", 0.45)]), ..Case::default() }, "clarify a b"),
+        (
+            "two intents too close",
+            Case { intents: intents(&[("退货", 0.52), ("换货", 0.45)]), ..Case::default() },
+            "clarify a b",
+        ),
         ("reply too far", Case { hits: vec![hit("a", Some("退货"), 0.59)], ..Case::default() }, "clarify a"),
         (
             "the intent's reply, not the nearest of another",
@@ -118,26 +122,32 @@ fn out_of_scope_never_gets_an_invented_answer() {
     let away = || intents(&[("out_of_scope", 0.9), ("闲聊", 0.05)]);
     table(vec![
         ("clear", Case { intents: away(), ..Case::default() }, "out of scope"),
-        ("and again: still no ticket", Case {
-            intents: away(),
-            past: vec![said("写首诗", 0.0), answered(yingda_engine::DecisionKind::OutOfScope)],
-            ..Case::default()
-        }, "out of scope"),
-        ("but the very words of an entry are answered", Case {
-            intents: away(),
-            hits: vec![hit("a", Some("退货"), 0.97)],
-            ..Case::default()
-        }, "reply a"),
-        ("unsure whether in scope", Case {
-            intents: intents(&[("out_of_scope", 0.4), ("退货", 0.35)]),
-            ..Case::default()
-        }, "clarify a b"),
+        (
+            "and again: still no ticket",
+            Case {
+                intents: away(),
+                past: vec![said("写首诗", 0.0), answered(yingda_engine::DecisionKind::OutOfScope)],
+                ..Case::default()
+            },
+            "out of scope",
+        ),
+        (
+            "but the very words of an entry are answered",
+            Case { intents: away(), hits: vec![hit("a", Some("退货"), 0.97)], ..Case::default() },
+            "reply a",
+        ),
+        (
+            "unsure whether in scope",
+            Case { intents: intents(&[("out_of_scope", 0.4), ("退货", 0.35)]), ..Case::default() },
+            "clarify a b",
+        ),
     ]);
 }
 
 #[test]
 fn people_who_ask_for_a_person_get_one() {
-    for text in ["人工", "人工！！", "转人工", "我要人工客服谢谢", "能不能找个真人", "不要机器人"] {
+    for text in ["人工", "人工！！", "转人工", "我要人工客服谢谢", "能不能找个真人", "不要机器人"]
+    {
         assert_eq!(run(&Case { text, ..Case::default() }), "person_requested", "{text}");
     }
     for text in ["你是人工智能吗", "安装的人工费多少", "好人一生平安"] {
@@ -155,11 +165,15 @@ fn people_who_ask_for_a_person_get_one() {
 
 #[test]
 fn words_that_must_reach_a_person_do() {
-    for text in ["我要投诉你们", "再这样我打12315", "准备起诉了", "我要找媒体曝光", "我不想活了", "电饭煲漏电触电了"] {
+    for text in ["我要投诉你们", "再这样我打12315", "准备起诉了", "我要找媒体曝光", "我不想活了", "电饭煲漏电触电了"]
+    {
         assert_eq!(run(&Case { text, ..Case::default() }), "handoff_word", "{text}");
     }
     assert_eq!(run(&Case { text: "支持多媒体播放吗", ..Case::default() }), "reply a");
-    let complains = Case { text: "你们太差了", intents: intents(&[("投诉", 0.9), ("质量问题", 0.05)]), ..Case::default() };
+    let complains =
+        Case {
+            text: "你们太差了", intents: intents(&[("投诉", 0.9), ("质量问题", 0.05)]), ..Case::default()
+        };
     assert_eq!(run(&complains), "complaint");
 }
 
@@ -167,13 +181,21 @@ fn words_that_must_reach_a_person_do() {
 fn anger_is_judged_over_several_turns() {
     table(vec![
         ("one angry word is not enough", Case { negative: 0.95, ..Case::default() }, "reply a"),
-        ("two in a row are", Case { negative: 0.7, past: vec![said("太慢了", 0.8)], ..Case::default() }, "negative_sentiment"),
-        ("calm in between", Case {
-            negative: 0.7,
-            past: vec![said("太慢了", 0.8), said("好吧", 0.1)],
-            ..Case::default()
-        }, "reply a"),
-        ("angry before, calm now", Case { negative: 0.1, past: vec![said("太慢了", 0.9)], ..Case::default() }, "reply a"),
+        (
+            "two in a row are",
+            Case { negative: 0.7, past: vec![said("太慢了", 0.8)], ..Case::default() },
+            "negative_sentiment",
+        ),
+        (
+            "calm in between",
+            Case { negative: 0.7, past: vec![said("太慢了", 0.8), said("好吧", 0.1)], ..Case::default() },
+            "reply a",
+        ),
+        (
+            "angry before, calm now",
+            Case { negative: 0.1, past: vec![said("太慢了", 0.9)], ..Case::default() },
+            "reply a",
+        ),
     ]);
     let conversation = Conversation::default();
     let case = Case { negative: 0.95, ..Case::default() };
@@ -205,7 +227,10 @@ fn unsure_asks_once_and_then_hands_over() {
 #[test]
 fn acknowledgements_want_no_answer_of_their_own() {
     for text in ["好的", "嗯嗯", "OK".to_lowercase().leak(), "好的。", "知道了~"] {
-        assert_eq!(run(&Case { text, intents: intents(&[("致谢", 0.4), ("退货", 0.3)]), ..Case::default() }), "reply fixed");
+        assert_eq!(
+            run(&Case { text, intents: intents(&[("致谢", 0.4), ("退货", 0.3)]), ..Case::default() }),
+            "reply fixed"
+        );
     }
     assert_eq!(run(&Case { text: "好的那怎么退", ..Case::default() }), "reply a");
 }
@@ -214,7 +239,9 @@ fn acknowledgements_want_no_answer_of_their_own() {
 fn settings_that_would_hand_over_everything_are_refused() {
     let refused = |config: PolicyConfig| config.validate().unwrap_err().to_string();
     assert!(refused(PolicyConfig { negative_turns: 0, ..PolicyConfig::default() }).contains("negative_turns"));
-    assert!(refused(PolicyConfig { handoff_words: vec![" ".into()], ..PolicyConfig::default() }).contains("handoff_words"));
+    assert!(
+        refused(PolicyConfig { handoff_words: vec![" ".into()], ..PolicyConfig::default() }).contains("handoff_words")
+    );
     let thresholds = Some(Thresholds { negative: 1.5, ..THRESHOLDS });
     assert!(refused(PolicyConfig { thresholds, ..PolicyConfig::default() }).contains("negative"));
     assert!(PolicyConfig::default().validate().is_ok());

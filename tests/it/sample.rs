@@ -24,7 +24,8 @@ fn the_sample_passes_our_own_checker() {
 
 #[test]
 fn the_sample_is_as_large_and_as_skewed_as_it_says() {
-    let messages = load(&[sample("train.jsonl"), sample("test.jsonl")], &ColumnMap::default()).unwrap().messages().unwrap();
+    let messages =
+        load(&[sample("train.jsonl"), sample("test.jsonl")], &ColumnMap::default()).unwrap().messages().unwrap();
     let sessions: BTreeSet<&str> = messages.iter().map(|message| message.session_id.as_str()).collect();
     let intents: BTreeSet<&str> = messages.iter().filter_map(|message| message.intent.as_deref()).collect();
     assert!(sessions.len() >= 1500 && messages.len() >= 8000 && intents.len() >= 24);

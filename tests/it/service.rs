@@ -63,8 +63,18 @@ async fn at_once(requests: impl IntoIterator<Item = (Service, Value)>) -> Vec<An
 fn check_form(answer: &Value, model: &str) {
     let names: BTreeSet<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
     let known = [
-        "session_id", "message_id", "decision", "reply", "choices", "intents", "sentiment", "matches", "reason", "ticket_id",
-        "model", "timings",
+        "session_id",
+        "message_id",
+        "decision",
+        "reply",
+        "choices",
+        "intents",
+        "sentiment",
+        "matches",
+        "reason",
+        "ticket_id",
+        "model",
+        "timings",
     ];
     assert!(names.is_subset(&known.into()), "a field that nobody promised: {names:?}");
     let intents = answer["intents"].as_array().unwrap();
@@ -191,7 +201,9 @@ async fn messages_of_a_session_that_come_at_once_are_all_kept_in_one_order() {
 
         let page = service.get("/v1/sessions/s?after=57&limit=2").await.ok();
         assert_eq!((&page["turns"][0]["seq"], turns(&page).len(), &page["last_seq"]), (&json!(58), 2, &json!(60)));
-        for (query, field) in [("limit=0", "limit"), ("limit=201", "limit"), ("after=-1", "after"), ("after=x", "after")] {
+        for (query, field) in
+            [("limit=0", "limit"), ("limit=201", "limit"), ("after=-1", "after"), ("after=x", "after")]
+        {
             service.get(&format!("/v1/sessions/s?{query}")).await.refuses(field);
         }
     })
@@ -212,19 +224,26 @@ async fn what_holds_no_words_gets_a_fixed_sentence_and_no_judgement() {
             let answer = ask(json!({ "session_id": "s", "type": kind })).await.ok();
             assert_eq!((&answer["decision"], &answer["reason"]), (&json!("clarify"), &json!("non_text")));
             assert!(answer["reply"].as_str().unwrap().contains(word));
-            assert!(answer["intents"] == json!([]) && answer["matches"] == json!([]) && answer.get("sentiment").is_none());
+            assert!(
+                answer["intents"] == json!([]) && answer["matches"] == json!([]) && answer.get("sentiment").is_none()
+            );
             let session = service.session("s").await;
             assert_eq!(texts(&session)[turns(&session).len() - 2], placeholder);
         }
         for text in ["", " \n\t", "\u{0}"] {
             let answer = service.chat("s", text).await;
-            assert_eq!((&answer["decision"], &answer["reason"]), (&json!("clarify"), &json!("empty_message")), "{text:?}");
+            assert_eq!(
+                (&answer["decision"], &answer["reason"]),
+                (&json!("clarify"), &json!("empty_message")),
+                "{text:?}"
+            );
             assert!(answer["reply"].as_str().unwrap().contains("人工"));
         }
         // Six fixed sentences are no clarifying questions: the first unclear message is still asked about.
         assert_eq!(service.chat("s", UNCLEAR).await["decision"], "clarify");
 
-        for (session, text) in [("e1", "😀"), ("e2", "😡😡😡"), ("e3", "👨‍👩‍👧‍👦🇨🇳"), ("e4", "。。。"), ("e5", "[微笑]")] {
+        for (session, text) in [("e1", "😀"), ("e2", "😡😡😡"), ("e3", "👨‍👩‍👧‍👦🇨🇳"), ("e4", "。。。"), ("e5", "[微笑]")]
+        {
             let answer = service.chat(session, text).await;
             assert!(["clarify", "reply"].contains(&answer["decision"].as_str().unwrap()), "{text}: {answer}");
             assert_eq!(texts(&service.session(session).await)[0], text);
@@ -308,7 +327,8 @@ async fn a_hand_over_from_the_first_word_to_the_next_one() {
         assert!(served.get("ticket_id").is_none());
 
         let story = service.get(&format!("/v1/tickets/{ticket}")).await.ok();
-        let kinds: Vec<String> = story["events"].as_array().unwrap().iter().map(|event| string(&event["kind"])).collect();
+        let kinds: Vec<String> =
+            story["events"].as_array().unwrap().iter().map(|event| string(&event["kind"])).collect();
         assert_eq!(kinds, ["opened", "customer_message", "taken", "agent_reply", "customer_message", "resolved"]);
         assert_eq!(texts(&story), ["人工"]);
         assert_eq!((&story["reason"], &story["priority"]), (&json!("person_requested"), &json!("medium")));
@@ -582,7 +602,9 @@ async fn without_keys_only_names_of_this_machine_are_served() {
     for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "127.0.0.2"] {
         assert_eq!(send(host).await.status, 200, "{host}");
     }
-    for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", ""] {
+    for host in
+        ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", ""]
+    {
         assert_eq!(send(host).await.refusal(), (403, "host_refused".to_owned()), "{host}");
     }
 }
@@ -658,7 +680,8 @@ async fn limits_hold_to_the_letter() {
         chat(message(&long(129), "m", THANKS)).await.refuses("session_id");
         chat(message("s", &long(129), THANKS)).await.refuses("message_id");
         chat(json!({ "session_id": "s", "text": THANKS, "user_id": long(129) })).await.refuses("user_id");
-        let profile = |size: usize| json!({ "session_id": "s", "text": THANKS, "profile": { "a": "x".repeat(size - 8) } });
+        let profile =
+            |size: usize| json!({ "session_id": "s", "text": THANKS, "profile": { "a": "x".repeat(size - 8) } });
         chat(profile(8192)).await.ok();
         chat(profile(8193)).await.refuses("profile");
 
@@ -766,8 +789,13 @@ async fn what_is_not_there_is_said_in_our_form() {
             assert_eq!(service.get(path).await.refusal(), (404, "not_found".to_owned()), "{path}");
         }
         for (method, path) in [
-            ("GET", "/v1/chat"), ("DELETE", "/v1/tickets"), ("POST", "/healthz"), ("PUT", "/v1/admin/keys"), ("POST", "/"),
-            ("BREW", "/v1/chat"), ("POST", "/openapi.json"),
+            ("GET", "/v1/chat"),
+            ("DELETE", "/v1/tickets"),
+            ("POST", "/healthz"),
+            ("PUT", "/v1/admin/keys"),
+            ("POST", "/"),
+            ("BREW", "/v1/chat"),
+            ("POST", "/openapi.json"),
         ] {
             let refused = service.send(request(method, path)).await;
             assert_eq!(refused.refusal(), (405, "method_not_allowed".to_owned()), "{method} {path}");
@@ -816,11 +844,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::SessionNotFound, "session_not_found", 404),
         (ApiError::TicketNotFound("x".into()), "ticket_not_found", 404),
         (ApiError::KeyNotFound("x".into()), "key_not_found", 404),
-        (
-            ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None },
-            "ticket_state",
-            409,
-        ),
+        (ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None }, "ticket_state", 409),
         (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
@@ -838,7 +862,10 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
-            ApiError::Storage(_) | ApiError::ModelUnavailable(_) | ApiError::ReloadFailed(_) | ApiError::Internal(_) => {}
+            ApiError::Storage(_)
+            | ApiError::ModelUnavailable(_)
+            | ApiError::ReloadFailed(_)
+            | ApiError::Internal(_) => {}
         }
     }
     all
@@ -984,7 +1011,8 @@ async fn texts_are_understood_one_by_one_or_together() {
         assert!(embedding.len() == 16 && (embedding.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-4);
         if index % 16 == 0 {
             let alone = understand(json!([texts[index]])).await.ok();
-            let far = numbers(&alone["results"][0]).iter().zip(embedding).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            let far =
+                numbers(&alone["results"][0]).iter().zip(embedding).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(far < 1e-4, "text {index} is understood otherwise alone: {far}");
         }
         assert_eq!(result["truncated"], false);
@@ -1036,7 +1064,8 @@ async fn the_description_names_exactly_the_routes_that_exist() {
             described.insert((method.to_uppercase(), path.clone()));
         }
     }
-    let known: BTreeSet<_> = ROUTES.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let known: BTreeSet<_> =
+        ROUTES.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(described, known);
     for (method, path, body, _) in ROUTES {
         let answer = service.send(with_body(method, &path.replace(['{', '}'], ""), body)).await;
@@ -1090,8 +1119,12 @@ async fn the_numbers_hold_counters_and_no_personal_data() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
-    let counted: BTreeMap<&str, f64> =
-        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).map(|(name, value)| (name, value.parse().unwrap())).collect();
+    let counted: BTreeMap<&str, f64> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name, value.parse().unwrap()))
+        .collect();
     assert!(counted["yingda_tickets_opened_total{reason=\"person_requested\"}"] >= 1.0);
     for secret in [PHONE, session, "4711", "BREW", "你好"] {
         assert!(!text.contains(secret), "{secret} stands in the numbers");

@@ -58,7 +58,8 @@ impl Client {
         }
         let head = head.to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let length = head.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+        let length =
+            head.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
         Ok(Reply { status, head, body })
@@ -214,7 +215,10 @@ fn program() -> &'static Path {
         // What cargo says to this test is not for another cargo: some build scripts would run again because of it.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| name.starts_with(start)) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+                .iter()
+                .any(|start| name.starts_with(start))
+            {
                 build.env_remove(&*name);
             }
         }
@@ -234,7 +238,13 @@ fn yingda(data: &Path, arguments: &[&str]) -> Command {
         }
     }
     // Somewhere without a yingda.toml.
-    command.current_dir(data.parent().unwrap()).args(arguments).arg("--data").arg(data).arg("--model").arg(tiny_model());
+    command
+        .current_dir(data.parent().unwrap())
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .arg("--model")
+        .arg(tiny_model());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -312,7 +322,8 @@ fn what_was_answered_survives_kill_9_and_stands_there_once() {
         .collect();
     std::thread::sleep(Duration::from_millis(1500));
     service.kill();
-    let answered: Vec<BTreeMap<i32, Vec<u8>>> = customers.into_iter().map(|customer| customer.join().unwrap()).collect();
+    let answered: Vec<BTreeMap<i32, Vec<u8>>> =
+        customers.into_iter().map(|customer| customer.join().unwrap()).collect();
     let all: usize = answered.iter().map(BTreeMap::len).sum();
     assert!(all >= 50, "only {all} messages were answered before the kill: that proves nothing");
 
@@ -326,7 +337,10 @@ fn what_was_answered_survives_kill_9_and_stands_there_once() {
         assert_eq!(again.status, 200);
         for (number, body) in answered {
             let replayed = client.chat(&session, &format!("m{number}")).unwrap();
-            assert!(replayed.head.contains("idempotent-replayed: true"), "{session} m{number} was answered and is lost");
+            assert!(
+                replayed.head.contains("idempotent-replayed: true"),
+                "{session} m{number} was answered and is lost"
+            );
             assert!(replayed.body == *body, "{session} m{number} is answered otherwise after the kill");
         }
         let (mut stored, mut after) = (Vec::new(), 0);

@@ -20,8 +20,8 @@ use tower::ServiceExt as _;
 use yingda::Config;
 use yingda_engine::KnowledgeEntry;
 use yingda_models::{
-    BertConfig, HiddenAct, Labels, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision, SENTIMENTS, Temperatures,
-    TextTokenizer, Thresholds, character_vocabulary, text::TextContract,
+    BertConfig, HiddenAct, Labels, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision, SENTIMENTS,
+    Temperatures, TextTokenizer, Thresholds, character_vocabulary, text::TextContract,
 };
 
 /// The root of the repository.

@@ -83,7 +83,8 @@ pub fn separating_threshold(wanted: &[f32], unwanted: &[f32]) -> Option<f32> {
     if wanted.is_empty() || unwanted.is_empty() {
         return None;
     }
-    let share = |scores: &[f32], at: f32| scores.iter().filter(|&&score| score >= at).count() as f64 / scores.len() as f64;
+    let share =
+        |scores: &[f32], at: f32| scores.iter().filter(|&&score| score >= at).count() as f64 / scores.len() as f64;
     wanted
         .iter()
         .copied()

@@ -5,12 +5,7 @@ use std::fmt::Write as _;
 use yingda_models::{BertConfig, Labels, ModelSettings};
 
 use crate::{
-    eval::Scores,
-    examples::Example,
-    fit::FitConfig,
-    metrics::TaskScores,
-    retrieval::RetrievalScores,
-    run::EpochLine,
+    eval::Scores, examples::Example, fit::FitConfig, metrics::TaskScores, retrieval::RetrievalScores, run::EpochLine,
 };
 
 /// What a card is made from.
@@ -40,7 +35,9 @@ pub(crate) fn card(about: &About<'_>) -> String {
     let files = |paths: &[std::path::PathBuf]| {
         let names: Vec<String> = paths
             .iter()
-            .map(|path| path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned()))
+            .map(|path| {
+                path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+            })
             .collect();
         names.join(", ")
     };
@@ -64,7 +61,10 @@ pub(crate) fn card(about: &About<'_>) -> String {
     ));
     say(format_args!("## Data\n"));
     say(format_args!("- Training files: {}; knowledge: {}", files(&config.data), or_none(&files(&config.knowledge))));
-    say(format_args!("- Test files: {}", if config.test.is_empty() { "split from the data".into() } else { files(&config.test) }));
+    say(format_args!(
+        "- Test files: {}",
+        if config.test.is_empty() { "split from the data".into() } else { files(&config.test) }
+    ));
     say(format_args!(
         "- Labelled messages: {} for training, {} for validation, {} for the test",
         about.sizes[0], about.sizes[1], about.sizes[2]
@@ -114,7 +114,9 @@ pub(crate) fn card(about: &About<'_>) -> String {
         "- A reply is trusted from cosine {:.3}, against the intent from {:.3}\n",
         thresholds.reply_score, thresholds.sure_score
     ));
-    say(format_args!("## Epochs\n\n| epoch | training loss | intent macro-F1 | sentiment macro-F1 | recall@1 |\n|---|---|---|---|---|"));
+    say(format_args!(
+        "## Epochs\n\n| epoch | training loss | intent macro-F1 | sentiment macro-F1 | recall@1 |\n|---|---|---|---|---|"
+    ));
     for line in about.epochs {
         let figure = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
         let bold = if line.epoch == about.best_epoch { "**" } else { "" };
@@ -156,7 +158,8 @@ fn or_none(text: &str) -> &str {
 }
 
 fn task_table(name: &str, task: &TaskScores) -> String {
-    let mut text = format!("{name}: {}.\n\n| class | precision | recall | F1 | rows |\n|---|---|---|---|---|", task.line());
+    let mut text =
+        format!("{name}: {}.\n\n| class | precision | recall | F1 | rows |\n|---|---|---|---|---|", task.line());
     for class in &task.classes {
         let _ = write!(
             text,

@@ -51,7 +51,11 @@ impl TokenVectors {
                 continue;
             }
             if *dimension.get_or_insert(values.len()) != values.len() {
-                return Err(wrong(format!("has {} numbers and the first had {}", values.len(), dimension.unwrap_or(0))));
+                return Err(wrong(format!(
+                    "has {} numbers and the first had {}",
+                    values.len(),
+                    dimension.unwrap_or(0)
+                )));
             }
             vectors.insert(token, values);
         }
@@ -101,9 +105,8 @@ impl TokenVectors {
     ) -> Result<(Tensor, usize), TrainError> {
         let (_, hidden) = table.dims2()?;
         let mut rows = table.to_vec2::<f32>()?;
-        let projection = (hidden != self.dimension).then(|| {
-            Seeded::new(seed, 3).normals(hidden * self.dimension, (1.0 / self.dimension as f64).sqrt())
-        });
+        let projection = (hidden != self.dimension)
+            .then(|| Seeded::new(seed, 3).normals(hidden * self.dimension, (1.0 / self.dimension as f64).sqrt()));
         let mut placed = Vec::new();
         for (token, &id) in vocabulary {
             if let Some(vector) = self.vectors.get(token) {

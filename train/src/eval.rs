@@ -67,11 +67,7 @@ pub fn score_examples(
 ///
 /// # Errors
 /// When a tensor operation fails.
-pub fn embed(
-    model: &MultiTaskModel,
-    tokenizer: &TextTokenizer,
-    ids: &[&[u32]],
-) -> Result<Vec<Vec<f32>>, TrainError> {
+pub fn embed(model: &MultiTaskModel, tokenizer: &TextTokenizer, ids: &[&[u32]]) -> Result<Vec<Vec<f32>>, TrainError> {
     let rows = run(model, tokenizer, ids, |output| (output.embedding.clone(), output.embedding))?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
@@ -235,13 +231,7 @@ pub fn report(scores: &Scores) -> String {
 ///
 /// # Errors
 /// When the model or the data is not usable, no message has a label that the model knows, or `out` cannot be written.
-pub fn eval(
-    model: &Path,
-    data: &[PathBuf],
-    map: &ColumnMap,
-    out: &Path,
-    device: &str,
-) -> Result<Scores, TrainError> {
+pub fn eval(model: &Path, data: &[PathBuf], map: &ColumnMap, out: &Path, device: &str) -> Result<Scores, TrainError> {
     let device = yingda_models::device(device)?;
     let folder = ModelFolder::open(model, &device, false)?;
     let labels = &folder.settings.labels;

@@ -11,11 +11,12 @@ use clap::Args;
 use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
 use yingda_datasets::{
-    CheckOptions, Chats, ColumnMap, Knowledge, Message, Role, SplitOptions, check_knowledge, has_errors, load,
+    Chats, CheckOptions, ColumnMap, Knowledge, Message, Role, SplitOptions, check_knowledge, has_errors, load,
     load_knowledge, write_frame, write_parquet,
 };
 use yingda_models::{
-    BertConfig, HiddenAct, Labels, LoadReport, MultiTaskModel, Parameters, Precision, TextTokenizer, character_vocabulary,
+    BertConfig, HiddenAct, Labels, LoadReport, MultiTaskModel, Parameters, Precision, TextTokenizer,
+    character_vocabulary,
     text::{MaskOptions, TextContract},
 };
 
@@ -309,18 +310,12 @@ fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Da
         let report = yingda_datasets::check(chats, &CheckOptions::default(), &model_text)?;
         if report.has_errors() {
             output::line(&report.table(20));
-            let errors = report
-                .problems
-                .iter()
-                .filter(|problem| problem.severity == yingda_datasets::Severity::Error)
-                .count();
+            let errors =
+                report.problems.iter().filter(|problem| problem.severity == yingda_datasets::Severity::Error).count();
             return Err(TrainError::Unfit { errors });
         }
         if !report.problems.is_empty() {
-            output::line(&format!(
-                "{name}: {} warnings; see them with `yingda-train check`",
-                report.problems.len()
-            ));
+            output::line(&format!("{name}: {} warnings; see them with `yingda-train check`", report.problems.len()));
         }
         Ok(())
     };

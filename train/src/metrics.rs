@@ -74,7 +74,9 @@ impl TaskScores {
             expected_calibration_error: bins
                 .iter()
                 .filter(|bin| bin.0 > 0)
-                .map(|&(count, right, confidence)| (right as f64 - confidence).abs() / count as f64 * ratio(count, rows))
+                .map(|&(count, right, confidence)| {
+                    (right as f64 - confidence).abs() / count as f64 * ratio(count, rows)
+                })
                 .sum(),
             rows,
             classes,

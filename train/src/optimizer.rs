@@ -64,7 +64,8 @@ impl AdamW {
             if let Some(gradient) = gradients.get(variable) {
                 let gradient = gradient.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
                 // Summed in pieces: one f32 accumulator over millions of squares would lose digits.
-                square_sum += gradient.chunks(4096).map(|c| f64::from(c.iter().map(|g| g * g).sum::<f32>())).sum::<f64>();
+                square_sum +=
+                    gradient.chunks(4096).map(|c| f64::from(c.iter().map(|g| g * g).sum::<f32>())).sum::<f64>();
                 present.push((name, variable, gradient));
             }
         }

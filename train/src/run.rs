@@ -236,8 +236,7 @@ impl Run<'_> {
                 let mut dropout = Seeded::new(config.seed, streams::PAIR_DROPOUT + self.state.step as u64);
                 let batch = Batch::new(&rows, self.tokenizer.padding(), device)?;
                 let embedding = self.model.forward(&batch, Mode::Train(&mut dropout))?.embedding;
-                let part =
-                    loss::info_nce(&embedding.narrow(0, 0, count)?, &embedding.narrow(0, count, count)?, 0.05)?;
+                let part = loss::info_nce(&embedding.narrow(0, 0, count)?, &embedding.narrow(0, count, count)?, 0.05)?;
                 losses.contrastive = Some(f64::from(part.to_scalar::<f32>()?));
                 total = (total + (part * config.contrastive_weight)?)?;
             }
@@ -270,10 +269,16 @@ impl Run<'_> {
         ids
     }
 
-    fn finish_epoch(&mut self, training_loss: f64, seconds: f64, bar: &indicatif::ProgressBar) -> Result<(), TrainError> {
+    fn finish_epoch(
+        &mut self,
+        training_loss: f64,
+        seconds: f64,
+        bar: &indicatif::ProgressBar,
+    ) -> Result<(), TrainError> {
         let scores = self.scored(self.validation)?.scores(self.labels);
         let retrieval = self.retrieval()?.map(|found| found.0);
-        let parts: Vec<f64> = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1).collect();
+        let parts: Vec<f64> =
+            [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1).collect();
         let score = parts.iter().sum::<f64>() / parts.len().max(1) as f64;
         let better = self.state.best_score.is_none_or(|best| score > best);
         let line = EpochLine {

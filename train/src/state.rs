@@ -52,11 +52,7 @@ pub(crate) fn save(
     })?)
 }
 
-pub(crate) fn load(
-    run: &Path,
-    variables: &BTreeMap<String, Var>,
-    optimizer: &mut AdamW,
-) -> Result<State, TrainError> {
+pub(crate) fn load(run: &Path, variables: &BTreeMap<String, Var>, optimizer: &mut AdamW) -> Result<State, TrainError> {
     let folder = folder(run);
     let path = folder.join("state.json");
     let text = std::fs::read(&path).map_err(|source| {

@@ -16,15 +16,15 @@ use std::{
 };
 
 use qdrant_edge::{
-    Condition, CreateIndex, DEFAULT_VECTOR_NAME, Distance, EdgeConfigBuilder, EdgeShard, EdgeVectorParams, FieldCondition,
-    FieldIndexOperations, Filter, JsonPath, NamedQuery, PayloadFieldSchema, PayloadSchemaType, PointId,
+    Condition, CreateIndex, DEFAULT_VECTOR_NAME, Distance, EdgeConfigBuilder, EdgeShard, EdgeVectorParams,
+    FieldCondition, FieldIndexOperations, Filter, JsonPath, NamedQuery, PayloadFieldSchema, PayloadSchemaType, PointId,
     PointInsertOperations, PointOperations, PointStruct, QueryEnum, Range, SearchRequest, UpdateOperation,
     WithPayloadInterface, external::ordered_float::OrderedFloat,
 };
 
 use super::{
-    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model, group,
-    point_id,
+    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model,
+    group, point_id,
 };
 use crate::{EngineError, Hit};
 
@@ -50,7 +50,8 @@ impl EdgeStore {
     pub async fn open(root: &Path) -> Result<Self, EngineError> {
         let root = root.to_owned();
         blocking(move || {
-            std::fs::create_dir_all(&root).map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
+            std::fs::create_dir_all(&root)
+                .map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
             let current = Generation::open_current(&root)?.map(Arc::new);
             remove_old(&root);
             Ok(Self { root, current: RwLock::new(current) })
@@ -65,7 +66,8 @@ impl EdgeStore {
     pub async fn open_to_write(root: &Path) -> Result<Self, EngineError> {
         let root = root.to_owned();
         blocking(move || {
-            std::fs::create_dir_all(&root).map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
+            std::fs::create_dir_all(&root)
+                .map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
             Ok(Self { root, current: RwLock::new(None) })
         })
         .await
@@ -118,10 +120,9 @@ impl ReplyStore for EdgeStore {
         let known = self.current();
         let name = known.as_ref().map(|generation| generation.name.clone());
         let root = self.root.clone();
-        let fresh = blocking(move || {
-            if current_name(&root)? == name { Ok(None) } else { Generation::open_current(&root) }
-        })
-        .await?;
+        let fresh =
+            blocking(move || if current_name(&root)? == name { Ok(None) } else { Generation::open_current(&root) })
+                .await?;
         let Some(fresh) = fresh else {
             return check_model(self, known.as_ref().map(|generation| &generation.contents), model_id);
         };
@@ -169,12 +170,7 @@ impl Generation {
         Ok(Self { name, contents, shard, _in_use: in_use })
     }
 
-    fn fill(
-        root: &Path,
-        path: &Path,
-        contents: &Contents,
-        replies: &[StoredReply],
-    ) -> Result<EdgeShard, EngineError> {
+    fn fill(root: &Path, path: &Path, contents: &Contents, replies: &[StoredReply]) -> Result<EdgeShard, EngineError> {
         let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
         let vectors = EdgeVectorParams::builder(contents.dimension, Distance::Cosine).build();
         let config = EdgeConfigBuilder::new().vector(DEFAULT_VECTOR_NAME, vectors).build();
@@ -201,9 +197,7 @@ impl Generation {
                 })
                 .collect::<Result<Vec<_>, EngineError>>()?;
             let insert = PointInsertOperations::PointsList(points);
-            shard
-                .update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert)))
-                .map_err(text)?;
+            shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert))).map_err(text)?;
         }
         // Builds the search graph where there is enough to search; a small store is scanned exactly.
         shard.optimize().map_err(text)?;

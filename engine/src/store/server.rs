@@ -10,13 +10,14 @@ use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         Condition, CountPointsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-        Distance, FieldType, Filter, PointStruct, QueryPointsBuilder, Range, ScoredPoint, UpsertPointsBuilder, VectorParamsBuilder,
+        Distance, FieldType, Filter, PointStruct, QueryPointsBuilder, Range, ScoredPoint, UpsertPointsBuilder,
+        VectorParamsBuilder,
     },
 };
 
 use super::{
-    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model, group,
-    point_id,
+    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model,
+    group, point_id,
 };
 use crate::{EngineError, Hit};
 
@@ -43,10 +44,13 @@ impl ServerStore {
             .map_err(|error| fail(format!("the address cannot be used ({error}); write it as http://HOST:6334")))?;
         client.list_collections().await.map_err(|error| match &error {
             // PERMISSION_DENIED and UNAUTHENTICATED.
-            QdrantError::ResponseError { status } if matches!(status.code() as i32, 7 | 16) => {
-                fail(format!("it does not take the API key ({}); give the right one with --qdrant-api-key", short(&error)))
+            QdrantError::ResponseError { status } if matches!(status.code() as i32, 7 | 16) => fail(format!(
+                "it does not take the API key ({}); give the right one with --qdrant-api-key",
+                short(&error)
+            )),
+            _ => {
+                fail(format!("cannot be reached ({}); is it running, and is this its gRPC port (6334)?", short(&error)))
             }
-            _ => fail(format!("cannot be reached ({}); is it running, and is this its gRPC port (6334)?", short(&error))),
         })?;
         Ok(Self { client, url: url.to_owned(), alias: alias.to_owned() })
     }
@@ -142,7 +146,10 @@ impl ServerStore {
         if counted as usize != replies.len() {
             return Err(EngineError::Store {
                 store: format!("at {}", self.url),
-                message: format!("{} wordings were written and {counted} are there; look at the server's log", replies.len()),
+                message: format!(
+                    "{} wordings were written and {counted} are there; look at the server's log",
+                    replies.len()
+                ),
             });
         }
         Ok(())

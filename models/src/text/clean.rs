@@ -206,8 +206,8 @@ fn simple_tag(tag: &str) -> Option<bool> {
         "blockquote",
     ];
     const INLINE: [&str; 19] = [
-        "span", "b", "i", "u", "s", "a", "em", "strong", "font", "small", "big", "sub", "sup", "label", "img", "center", "code",
-        "pre", "mark",
+        "span", "b", "i", "u", "s", "a", "em", "strong", "font", "small", "big", "sub", "sup", "label", "img",
+        "center", "code", "pre", "mark",
     ];
     let inside = tag.strip_prefix('<')?.strip_suffix('>')?;
     let inside = inside.strip_prefix('/').unwrap_or(inside);
@@ -310,7 +310,12 @@ mod tests {
 
     #[test]
     fn blanks() {
-        check(&[("  你好 \t\r\n 在吗　　", "你好 在吗"), ("衣服 破了 退款", "衣服 破了 退款"), ("\u{A0}\u{2028}", ""), ("", "")]);
+        check(&[
+            ("  你好 \t\r\n 在吗　　", "你好 在吗"),
+            ("衣服 破了 退款", "衣服 破了 退款"),
+            ("\u{A0}\u{2028}", ""),
+            ("", ""),
+        ]);
     }
 
     #[test]

@@ -45,10 +45,12 @@ const WECHAT_CODES: &str = concat!(
 
 static EMOTICONS: LazyLock<Regex> = LazyLock::new(|| {
     // JD: `#E-s08`, and the same after a masking of digits, `#E-s[数字x]`. WeChat and QQ: `/:,@P`, `/::)`.
-    Regex::new(&format!(r"(?i)#E-[a-z](?:\[数字x*\]|[0-9]{{1,3}}|\b)|/:(?:{WECHAT_CODES})")).expect("a constant pattern")
+    Regex::new(&format!(r"(?i)#E-[a-z](?:\[数字x*\]|[0-9]{{1,3}}|\b)|/:(?:{WECHAT_CODES})"))
+        .expect("a constant pattern")
 });
 
-static ENGLISH_EMOTICONS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[([A-Za-z]{2,12})\]").expect("a constant pattern"));
+static ENGLISH_EMOTICONS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\[([A-Za-z]{2,12})\]").expect("a constant pattern"));
 
 /// English names that WeChat gives its emoticons on a phone set to English.
 const ENGLISH: [(&str, &str); 40] = [
@@ -136,7 +138,8 @@ static UPSTREAM_TOKENS: LazyLock<Regex> = LazyLock::new(|| {
     // The longest word first: an alternation takes the first that fits.
     let mut words: Vec<&str> = UPSTREAM.iter().map(|(word, _)| *word).collect();
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-    Regex::new(&format!(r"(?i)\[ ?({})(?:_?(?:x{{1,3}}|n|[0-9]{{1,24}}))? ?\]", words.join("|"))).expect("a constant pattern")
+    Regex::new(&format!(r"(?i)\[ ?({})(?:_?(?:x{{1,3}}|n|[0-9]{{1,24}}))? ?\]", words.join("|")))
+        .expect("a constant pattern")
 });
 
 /// Platform codes to `[表情]`, and English WeChat names to the Chinese ones.

@@ -14,7 +14,8 @@ const FIRST: u32 = 0x3400;
 const LAST: u32 = 0x9FFF;
 
 static SIMPLIFIED: LazyLock<Vec<char>> = LazyLock::new(|| {
-    let opencc = OpenCC::from_config(BuiltinConfig::T2s).expect("the t2s dictionaries are compiled into ferrous-opencc");
+    let opencc =
+        OpenCC::from_config(BuiltinConfig::T2s).expect("the t2s dictionaries are compiled into ferrous-opencc");
     (FIRST..=LAST)
         .map(|code| {
             let from = char::from_u32(code).expect("no surrogates between U+3400 and U+9FFF");

@@ -138,8 +138,9 @@ static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     let house = format!("{numeral}N(?:-0{{1,4}})?");
     let estate = "[hna]{2,10}G+";
     // Road and house number, with what stands before and after.
-    let by_road =
-        format!("{admin}(?:[hn]{{1,8}}G+ ?)?{road} ?(?:{numeral}R+ ?)?{house}(?: ?(?:{estate} ?)?{units}| ?{estate}){{0,3}}");
+    let by_road = format!(
+        "{admin}(?:[hn]{{1,8}}G+ ?)?{road} ?(?:{numeral}R+ ?)?{house}(?: ?(?:{estate} ?)?{units}| ?{estate}){{0,3}}"
+    );
 
     // Estate and the number of a building or a flat.
     let by_estate = format!("{admin}(?:{road} ?)?{estate} ?{units}");
@@ -148,8 +149,10 @@ static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     // A district, some place, and two numbers: 南山区科兴A座1501室.
     let by_district = format!("{some_admin}(?:[hnaRGV]{{1,14}}) ?{unit}[ -]?(?:{unit}|0{{3,4}})(?:[ -]?{unit}){{0,4}}");
     // City, district, and town or village: small enough to find a family.
-    let by_town = format!("(?:(?:[hn]{{2,7}}P+ ?)?{city}{district}|[hn]{{2,7}}P+ ?{district}){town}(?:[hn]{{1,6}}[GV]+)?");
-    Regex::new(&format!("(?-u)(?:{by_road}|{by_estate}|{by_village}|{by_district}|{by_town})")).expect("a constant pattern")
+    let by_town =
+        format!("(?:(?:[hn]{{2,7}}P+ ?)?{city}{district}|[hn]{{2,7}}P+ ?{district}){town}(?:[hn]{{1,6}}[GV]+)?");
+    Regex::new(&format!("(?-u)(?:{by_road}|{by_estate}|{by_village}|{by_district}|{by_town})"))
+        .expect("a constant pattern")
 });
 
 /// Adds the addresses of the text.

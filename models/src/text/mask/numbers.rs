@@ -13,11 +13,13 @@ pub(super) fn find(view: &View, found: &mut Vec<Found>) {
     let runs = digit_runs(view.bytes());
     for at in 0..runs.len() {
         // Letters on both sides: a piece of a hash or a session key.
-        let inside_code = runs
-            .get(at)
-            .is_some_and(|run| view.byte_before(run.start).is_ascii_lowercase() && view.byte(run.end).is_ascii_lowercase());
+        let inside_code = runs.get(at).is_some_and(|run| {
+            view.byte_before(run.start).is_ascii_lowercase() && view.byte(run.end).is_ascii_lowercase()
+        });
         if inside_code
-            && runs.get(at).is_some_and(|run| view.byte(run.end) != b'x' || view.byte(run.end + 1).is_ascii_alphanumeric())
+            && runs
+                .get(at)
+                .is_some_and(|run| view.byte(run.end) != b'x' || view.byte(run.end + 1).is_ascii_alphanumeric())
         {
             continue;
         }
@@ -286,7 +288,8 @@ fn landline(view: &View, runs: &[Range<usize>], at: usize) -> Option<Range<usize
         last += 1;
         length += 4;
     }
-    if !digits_after.contains(&length) || !matches!(view.byte(first.start), b'2'..=b'8') || is_order_number(view, start) {
+    if !digits_after.contains(&length) || !matches!(view.byte(first.start), b'2'..=b'8') || is_order_number(view, start)
+    {
         return None;
     }
     let mut end = runs.get(last)?.end;
@@ -314,7 +317,8 @@ fn emails(view: &View, found: &mut Vec<Found>) {
         while start < at && !view.byte(start).is_ascii_alphanumeric() {
             start += 1;
         }
-        let mut end = at + 1 + bytes.get(at + 1..).unwrap_or_default().iter().take(253).take_while(|b| is_domain(b)).count();
+        let mut end =
+            at + 1 + bytes.get(at + 1..).unwrap_or_default().iter().take(253).take_while(|b| is_domain(b)).count();
         // Back to the last label that can be a top-level domain.
         while end > at + 1 {
             let domain = view.text.get(at + 1..end).unwrap_or_default();
@@ -349,8 +353,8 @@ fn plates(view: &View, found: &mut Vec<Found>) {
     });
     for plate in PLATE.find_iter(&view.text) {
         let digits = plate.as_str().bytes().filter(u8::is_ascii_digit).count();
-        let a_new_one =
-            plate.as_str().starts_with('新') && view.before(plate.start()).ends_with(['全', '最', '更', '崭', '重', '刷']);
+        let a_new_one = plate.as_str().starts_with('新')
+            && view.before(plate.start()).ends_with(['全', '最', '更', '崭', '重', '刷']);
         if digits >= 3 && !a_new_one && !view.byte(plate.end()).is_ascii_alphanumeric() {
             found.push((plate.range(), PersonalData::NumberPlate));
         }
@@ -403,18 +407,22 @@ fn accounts(view: &View, found: &mut Vec<Found>) {
         .expect("a constant pattern")
     });
     const SERVICES: [&str; 14] = [
-        "iphone", "ipad", "android", "windows", "version", "wechat", "weixin", "alipay", "huawei", "xiaomi", "harmony", "taobao",
-        "login", "music",
+        "iphone", "ipad", "android", "windows", "version", "wechat", "weixin", "alipay", "huawei", "xiaomi", "harmony",
+        "taobao", "login", "music",
     ];
     for account in CUE.captures_iter(&view.text) {
         if let Some(wxid) = account.name("wxid") {
             found.push((wxid.range(), PersonalData::SocialAccount));
             continue;
         }
-        let (Some(cue), Some(firm), Some(id)) = (account.name("cue"), account.name("firm"), account.name("id")) else { continue };
+        let (Some(cue), Some(firm), Some(id)) = (account.name("cue"), account.name("firm"), account.name("id")) else {
+            continue;
+        };
         // "wx" inside a word or an address is no cue.
         let attached = view.byte_before(cue.start());
-        if cue.as_str().is_ascii() && (attached.is_ascii_alphanumeric() || matches!(attached, b'@' | b'.' | b'/' | b'_')) {
+        if cue.as_str().is_ascii()
+            && (attached.is_ascii_alphanumeric() || matches!(attached, b'@' | b'.' | b'/' | b'_'))
+        {
             continue;
         }
         if view.byte(id.end()).is_ascii_alphanumeric() || matches!(view.byte(id.end()), b'@' | b'/') {

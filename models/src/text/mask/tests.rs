@@ -50,7 +50,9 @@ fn broken(number: &str) -> String {
 
 fn full_width(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_ascii_graphic() { char::from_u32(u32::from(c) + 0xFEE0).expect("full-width ASCII") } else { c })
+        .map(
+            |c| if c.is_ascii_graphic() { char::from_u32(u32::from(c) + 0xFEE0).expect("full-width ASCII") } else { c },
+        )
         .collect()
 }
 
@@ -200,8 +202,14 @@ fn bank_cards() {
     .into();
     for number in &numbers {
         let grouped = number.as_bytes().chunks(4).map(|four| String::from_utf8_lossy(four)).collect::<Vec<_>>();
-        positive(PersonalData::BankCard, &[("卡号{}，", number), ("{}", number), ("卡号{}，", full_width(number).as_str())]);
-        positive(PersonalData::BankCard, &[("卡号{}，", grouped.join(" ").as_str()), ("卡号{}，", grouped.join("-").as_str())]);
+        positive(
+            PersonalData::BankCard,
+            &[("卡号{}，", number), ("{}", number), ("卡号{}，", full_width(number).as_str())],
+        );
+        positive(
+            PersonalData::BankCard,
+            &[("卡号{}，", grouped.join(" ").as_str()), ("卡号{}，", grouped.join("-").as_str())],
+        );
         negative(&[broken(number).as_str(), format!("订单号{number}").as_str(), format!("{number}0000").as_str()]);
     }
     negative(&[
