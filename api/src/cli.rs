@@ -113,7 +113,8 @@ fn wrong(sentence: String) -> StartError {
 
 /// Log lines go to stderr. `YINGDA_LOG` filters them, `YINGDA_LOG_FORMAT=json` is for collectors.
 fn log(serving: bool) {
-    let default = if serving { "info" } else { "warn" };
+    // The embedded store warns of things that only its own server sets.
+    let default = if serving { "info,qdrant_edge=error" } else { "warn,qdrant_edge=error" };
     let filter = match std::env::var("YINGDA_LOG") {
         Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).unwrap_or_else(|error| {
             eprintln!("warning: YINGDA_LOG is `{text}`, which is no filter ({error}); `{default}` is used");

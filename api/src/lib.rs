@@ -205,6 +205,8 @@ pub async fn serve(
         }
     };
     upkeep.abort();
+    // It holds a copy of the state, and with it the lock on the data folder.
+    let _ = upkeep.await;
     state.engine().close().await;
     state.storage().close().await;
     tracing::info!("stopped");

@@ -235,9 +235,14 @@ impl Engine {
                     wordings.push(wording.clone());
                 }
             }
-            for understanding in self.understand(wordings.clone()).await?.into_iter().zip(wordings) {
-                let (understanding, wording) = understanding;
-                replies.push(StoredReply { entry: entry.clone(), wording, embedding: understanding.embedding });
+            // Never more at once than may wait, whatever an entry holds.
+            let at_once = self.0.config.worker.queue.min(self.0.config.worker.batch_texts);
+            for wordings in wordings.chunks(at_once) {
+                let understood = self.understand(wordings.to_vec()).await?;
+                for (understanding, wording) in understood.into_iter().zip(wordings) {
+                    let (entry, wording) = (entry.clone(), wording.clone());
+                    replies.push(StoredReply { entry, wording, embedding: understanding.embedding });
+                }
             }
         }
         progress(all, all);

@@ -220,8 +220,10 @@ pub fn replace_folder(
     fill(fresh.path())?;
     for entry in std::fs::read_dir(fresh.path()).map_err(ModelError::io("read", fresh.path()))? {
         let path = entry.map_err(ModelError::io("read", fresh.path()))?.path();
+        readable(&path, 0o644)?;
         std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(ModelError::io("flush", &path))?;
     }
+    readable(fresh.path(), 0o755)?;
     if destination.exists() {
         swap(fresh.path(), destination)?;
         // What is dropped now is the old content.
@@ -233,6 +235,18 @@ pub fn replace_folder(
             ModelError::io("write", destination)(source)
         })?;
     }
+    Ok(())
+}
+
+/// Temporary files are private; what takes their place is for whoever serves it.
+#[cfg(unix)]
+fn readable(path: &Path, mode: u32) -> Result<(), ModelError> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(ModelError::io("write", path))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &Path, _: u32) -> Result<(), ModelError> {
     Ok(())
 }
 

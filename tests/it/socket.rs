@@ -201,11 +201,17 @@ fn a_data_folder_belongs_to_one_service() {
 
 // A service in a process of its own.
 
-/// The program, built from the sources that this test was built from: with nothing changed that is done at once.
+/// The program, built from the sources that this test was built from.
 fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let test = std::env::current_exe().unwrap();
         let folder = test.parent().and_then(Path::parent).unwrap();
+        let program = folder.join("yingda");
+        let made = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
+        let sources = [test.clone(), root().join("api/src/main.rs"), root().join("api/src/cli.rs")];
+        if sources.iter().all(|source| made(&program) > made(source)) {
+            return program;
+        }
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--workspace", "--bin", "yingda"]).current_dir(root());
         build.env("CARGO_TARGET_DIR", folder.parent().unwrap());
@@ -224,7 +230,7 @@ fn program() -> &'static Path {
         }
         let built = build.output().expect("cargo cannot be started");
         assert!(built.status.success(), "yingda cannot be built: {}", String::from_utf8_lossy(&built.stderr));
-        folder.join("yingda")
+        program
     });
     &PROGRAM
 }

@@ -55,7 +55,8 @@ pub(crate) fn card(about: &About<'_>) -> String {
         about.settings.max_tokens,
         match (&config.base, &config.embeddings) {
             (Some(base), _) => format!("the base `{}`", files(&[base.into()])),
-            (None, Some(path)) => format!("a fresh encoder with character vectors from `{}`", files(&[path.clone()])),
+            (None, Some(path)) =>
+                format!("a fresh encoder with character vectors from `{}`", files(std::slice::from_ref(path))),
             (None, None) => "a fresh encoder with random weights".into(),
         }
     ));

@@ -14,7 +14,7 @@ pub struct TokenVectors {
 }
 
 impl TokenVectors {
-    /// Reads a word2vec text file (`token number number ...` a line, an optional header line), or a folder with one `.npz` that
+    /// Reads a word2vec text file (`token number number ...` a line, an optional header line), or a folder with one uncompressed `.npz` that
     /// has an array `embeddings [tokens, dimension]` and a `vocab.json` that maps tokens to rows.
     ///
     /// # Errors
@@ -74,8 +74,13 @@ impl TokenVectors {
             serde_json::from_slice(&std::fs::read(&rows_path).map_err(TrainError::io("read", &rows_path))?)
                 .map_err(|error| wrong(format!("vocab.json must map tokens to row numbers ({error})")))?;
         let table = Tensor::read_npz_by_name(&npz, &["embeddings"])
-            .ok()
-            .and_then(|mut arrays| arrays.pop())
+            .map_err(|error| {
+                wrong(format!(
+                    "the array embeddings of {} cannot be read ({error}); save it uncompressed, with numpy.savez, or as text",
+                    npz.display()
+                ))
+            })?
+            .pop()
             .ok_or_else(|| wrong(format!("{} has no array named embeddings", npz.display())))?
             .to_dtype(DType::F32)?
             .to_vec2::<f32>()?;

@@ -146,7 +146,7 @@ impl Run<'_> {
             let batches = self.batches(epoch);
             let started = Instant::now();
             let (mut tokens, mut losses, mut steps, mut said) = (0usize, 0f64, 0usize, Instant::now());
-            for index in self.state.batch..batches.len() {
+            for (index, batch) in batches.iter().enumerate().skip(self.state.batch) {
                 if stop.load(Ordering::Relaxed) {
                     bar.abandon();
                     state::save(self.out, &self.state, self.model.variables(), &self.optimizer)?;
@@ -157,7 +157,7 @@ impl Run<'_> {
                     });
                 }
                 let rate = learning_rate(peak, self.state.step, warm_up, total);
-                let step = self.step(&batches[index], &weights, rate)?;
+                let step = self.step(batch, &weights, rate)?;
                 tokens += step.tokens;
                 losses += step.total;
                 steps += 1;

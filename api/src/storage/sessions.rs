@@ -292,6 +292,9 @@ impl Tx {
              decision, reason, knowledge_id, model, author, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
         )
+        // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
+        // hold later values of the same statement to that.
+        .persistent(false)
         .bind(new_id())
         .bind(session.id.as_str())
         .bind(seq)

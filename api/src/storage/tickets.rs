@@ -201,6 +201,9 @@ impl Tx {
              sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, created_at, updated_at) \
              VALUES ($1, $2, 'new', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
+        // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
+        // hold later values of the same statement to that.
+        .persistent(false)
         .bind(id.as_str())
         .bind(new.session_id.as_str())
         .bind(new.reason.as_str())
