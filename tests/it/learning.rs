@@ -215,7 +215,7 @@ fn a_run_leaves_what_it_promises_and_its_model_opens() {
 
     let scores = yingda_train::eval::eval(
         &summary.model,
-        &[data.clone()],
+        std::slice::from_ref(&data),
         &yingda_datasets::ColumnMap::default(),
         &folder.path().join("eval"),
         "cpu",
