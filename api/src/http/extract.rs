@@ -72,7 +72,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         // A word where a known word must stand is told as a syntax error, although the JSON is good.
-        if error.inner().is_syntax() && path != "." && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        if error.inner().is_syntax() && path != "." && serde_json::from_str::<serde_json::Value>(text).is_ok() {
             return ApiError::InvalidField { field: path, problem: "类型不对".to_owned() };
         }
         wrong(error.inner(), &path)
