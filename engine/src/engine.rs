@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use yingda_models::{ModelFolder, Thresholds};
 
 use crate::{
@@ -120,16 +121,19 @@ impl Engine {
     /// When the queue is full or the model fails.
     pub async fn understand(&self, texts: Vec<String>) -> Result<Vec<Understanding>, EngineError> {
         let serving = self.serving();
-        let mut running = Vec::with_capacity(texts.len());
-        for text in texts {
-            let engine = self.clone();
-            let serving = Arc::clone(&serving);
-            running.push(tokio::spawn(async move { engine.understand_one(&serving, text).await }));
+        // Dropped with this future, so that a caller that leaves takes its texts out of the queue.
+        let mut running = JoinSet::new();
+        let all = texts.len();
+        for (index, text) in texts.into_iter().enumerate() {
+            let (engine, serving) = (self.clone(), Arc::clone(&serving));
+            running.spawn(async move { (index, engine.understand_one(&serving, text).await) });
         }
-        let mut understood = Vec::with_capacity(running.len());
-        for task in running {
-            understood.push(task.await.map_err(|_| EngineError::WorkerStopped)??.0);
+        let mut understood: Vec<Option<Understanding>> = (0..all).map(|_| None).collect();
+        while let Some(done) = running.join_next().await {
+            let (index, result) = done.map_err(|_| EngineError::WorkerStopped)?;
+            understood[index] = Some(result?.0);
         }
+        let understood = understood.into_iter().flatten().collect();
         Ok(understood)
     }
 

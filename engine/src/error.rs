@@ -9,6 +9,9 @@ pub enum EngineError {
     /// The model folder cannot be loaded.
     #[error(transparent)]
     Model(#[from] yingda_models::ModelError),
+    /// The model failed on a batch: a fault of this program.
+    #[error("the model failed on a batch: {0}")]
+    Batch(String),
     /// Too many texts are waiting.
     #[error("busy: {waiting} texts are waiting for the model and the queue holds {capacity}; try again shortly")]
     Busy {

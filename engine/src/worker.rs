@@ -131,7 +131,7 @@ impl Thread {
                 Err(error) => {
                     let message = error.to_string();
                     for job in batch {
-                        let _ = job.answer.send(Err(ModelError::Tokenizer(message.clone()).into()));
+                        let _ = job.answer.send(Err(EngineError::Batch(message.clone())));
                     }
                 }
             }

@@ -77,20 +77,34 @@ pub fn precise_threshold(mut scored: Vec<(f32, bool)>, precision: f64) -> (f32, 
     chosen.unwrap_or((fallback.0, fallback.1))
 }
 
-/// The threshold on a score that separates `wanted` from `unwanted` best: largest sum of the share of wanted at or above it and
-/// of unwanted below it (Youden's J, 1950).
-pub fn separating_threshold(wanted: &[f32], unwanted: &[f32]) -> Option<f32> {
-    if wanted.is_empty() || unwanted.is_empty() {
-        return None;
+/// The least confidence and the least reply score at which replies of the intent are right with at least `precision`, and the
+/// share of rows that reach both.
+///
+/// `rows` are `(confidence, score of the best reply of that intent, whether the intent is right)`; what nothing answers is a row
+/// that is never right. Of all pairs that keep the precision the one that answers most is taken; when none does, the one that
+/// is right most often. The two judge each other, so together they may be lower than either alone.
+pub fn reply_thresholds(rows: &[(f32, f32, bool)], precision: f64) -> (f32, f32, f64) {
+    // A threshold must rest on 20 rows, or on all there are.
+    let least = rows.len().min(20);
+    let (mut chosen, mut fallback) = (None, (0.9f32, 0.9f32, 0usize, -1.0f64));
+    for confidence in (6..=19).map(|step| step as f32 * 0.05) {
+        for score in (25..=48).map(|step| step as f32 * 0.02) {
+            let accepted = rows.iter().filter(|row| row.0 >= confidence && row.1 >= score);
+            let (count, right) = accepted.fold((0, 0), |sum, row| (sum.0 + 1, sum.1 + usize::from(row.2)));
+            if count < least.max(1) {
+                continue;
+            }
+            let reached = right as f64 / count as f64;
+            if reached >= precision && chosen.is_none_or(|(_, _, best)| count > best) {
+                chosen = Some((confidence, score, count));
+            }
+            if reached > fallback.3 {
+                fallback = (confidence, score, count, reached);
+            }
+        }
     }
-    let share =
-        |scores: &[f32], at: f32| scores.iter().filter(|&&score| score >= at).count() as f64 / scores.len() as f64;
-    wanted
-        .iter()
-        .copied()
-        .map(|at| (at, share(wanted, at) - share(unwanted, at)))
-        .max_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)))
-        .map(|(at, _)| at)
+    let (confidence, score, count) = chosen.unwrap_or((fallback.0, fallback.1, fallback.2));
+    (confidence, score, count as f64 / rows.len().max(1) as f64)
 }
 
 /// The probability of `negative` from which calling a message negative gives the best F1.
@@ -146,8 +160,18 @@ mod tests {
     }
 
     #[test]
-    fn separates() {
-        assert_eq!(separating_threshold(&[0.8, 0.9, 0.7], &[0.1, 0.6, 0.75, 0.76]), Some(0.8));
-        assert_eq!(separating_threshold(&[], &[0.1]), None);
+    fn two_gates_together_keep_the_promised_precision() {
+        // Right where either is high; a confidence of 0.5 is right only with a near reply.
+        let rows: Vec<(f32, f32, bool)> = (0..200)
+            .map(|row| {
+                let (confidence, score) = (0.3 + (row % 20) as f32 / 30.0, 0.5 + (row / 20) as f32 / 20.0);
+                (confidence, score, confidence + score > 1.2)
+            })
+            .collect();
+        let (confidence, score, share) = reply_thresholds(&rows, 0.95);
+        let accepted: Vec<_> = rows.iter().filter(|row| row.0 >= confidence && row.1 >= score).collect();
+        let right = accepted.iter().filter(|row| row.2).count() as f64 / accepted.len() as f64;
+        assert!(right >= 0.95 && share > 0.4, "{confidence} {score} {share} {right}");
+        assert_eq!(reply_thresholds(&[], 0.95).2, 0.0);
     }
 }

@@ -132,8 +132,8 @@ pub struct FitConfig {
     /// Share of sessions for the test split, when no --test files are given
     #[arg(long, default_value_t = 0.1)]
     pub test_share: f64,
-    /// Share of accepted intents that must be right; the confidence threshold is chosen for it on validation data
-    #[arg(long, default_value_t = 0.95)]
+    /// Share of trusted intents that must be right; the thresholds are chosen for it on messages that were not learnt from
+    #[arg(long, default_value_t = 0.9)]
     pub precision: f64,
     /// Leave personal data as it is, for data that was masked before
     #[arg(long)]
@@ -207,6 +207,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     let pairs = (!data.knowledge.entries.is_empty())
         .then(|| KnowledgePairs::new(&data.knowledge.entries, &tokenizer))
         .transpose()?;
+    let entry_intents: Vec<Option<String>> = data.knowledge.entries.iter().map(|entry| entry.intent.clone()).collect();
     describe(&model, &report, &labels, [&train, &validation, &test], pairs.is_some(), &data.notes);
 
     let mut run = Run {
@@ -219,6 +220,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         validation: &validation,
         held_out: &held_out,
         pairs: pairs.as_ref(),
+        entry_intents: &entry_intents,
         optimizer: AdamW::new(AdamWSettings {
             weight_decay: config.weight_decay,
             max_norm: config.max_norm,

@@ -18,6 +18,7 @@ use crate::{
     examples::{self, Example},
     fit::FitConfig,
     loss,
+    metrics::best,
     optimizer::{AdamW, learning_rate},
     output,
     retrieval::{self, KnowledgePairs, RetrievalScores},
@@ -62,6 +63,8 @@ pub(crate) struct Run<'a> {
     /// Held-out wordings of the knowledge, with the intent of their entry.
     pub(crate) held_out: &'a [Example],
     pub(crate) pairs: Option<&'a KnowledgePairs>,
+    /// The intent of every knowledge entry.
+    pub(crate) entry_intents: &'a [Option<String>],
     pub(crate) optimizer: AdamW,
     pub(crate) state: State,
     pub(crate) epochs: Vec<EpochLine>,
@@ -336,9 +339,9 @@ impl Run<'_> {
         }
     }
 
-    /// Scores of held-out wordings, and their best hits: cosine and whether the entry was right.
+    /// Scores of held-out wordings, and the embeddings they were searched in.
     #[expect(clippy::type_complexity, reason = "used once, two lines below")]
-    fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(f32, bool)>, Vec<(usize, Vec<f32>)>)>, TrainError> {
+    fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(usize, Vec<f32>)>)>, TrainError> {
         let Some(pairs) = self.pairs else { return Ok(None) };
         let embed = |rows: &[(usize, &[u32])]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
             let ids: Vec<&[u32]> = rows.iter().map(|row| row.1).collect();
@@ -347,69 +350,68 @@ impl Run<'_> {
         };
         let index = embed(&pairs.indexed())?;
         let queries = embed(&pairs.held_out())?;
-        let hits = queries
-            .iter()
-            .filter_map(|(entry, query)| {
-                retrieval::rank(query, &index).first().map(|(found, cosine)| (*cosine, found == entry))
-            })
-            .collect();
-        Ok(Some((retrieval::score(&queries, &index), hits, index)))
+        Ok(Some((retrieval::score(&queries, &index), index)))
     }
 
-    /// Temperatures and thresholds from validation data and held-out wordings.
+    /// Temperatures and thresholds from validation data and held-out wordings, which are as new to the model as tomorrow's
+    /// customers.
     pub(crate) fn calibrate(&self) -> Result<(ModelSettings, Option<RetrievalScores>), TrainError> {
         let mut settings = self.settings();
-        let raw = self.scored(self.validation)?;
-        let sentiment_rows = raw.sentiment_rows();
-        let mut intent_rows = raw.intent_rows();
-        // Held-out wordings of the knowledge are as new to the model as tomorrow's customers.
-        intent_rows.extend(self.scored(self.held_out)?.intent_rows());
-        settings.temperatures = Temperatures {
-            intent: calibrate::temperature(&intent_rows),
-            sentiment: calibrate::temperature(&sentiment_rows),
-        };
+        let sentiments = self.scored(self.validation)?.sentiment_rows();
+        let unseen: Vec<Example> = self.validation.iter().chain(self.held_out).cloned().collect();
+        let unseen: Vec<Example> = unseen.into_iter().filter(|example| example.intent.is_some()).collect();
+        let intents = self.scored(&unseen)?.intent_rows();
+        settings.temperatures =
+            Temperatures { intent: calibrate::temperature(&intents), sentiment: calibrate::temperature(&sentiments) };
         let at = |rows: Vec<(Vec<f32>, usize)>, temperature: f32| -> Vec<(Vec<f32>, usize)> {
             rows.into_iter().map(|(logits, gold)| (calibrate::softmax(&logits, temperature), gold)).collect()
         };
-        let intents = at(intent_rows, settings.temperatures.intent);
-        let (confidence, share) = calibrate::confidence_threshold(&intents, self.config.precision);
-        settings.thresholds.intent_confidence = confidence;
-        settings.thresholds.negative =
-            calibrate::negative_threshold(&at(sentiment_rows, settings.temperatures.sentiment));
+        let intents = at(intents, settings.temperatures.intent);
+        settings.thresholds.negative = calibrate::negative_threshold(&at(sentiments, settings.temperatures.sentiment));
         output::line(&format!(
-            "calibrated: temperatures {:.3} and {:.3}; intents are trusted from {confidence:.3}, which {:.0} % of held-out \
-             messages reach",
-            settings.temperatures.intent,
-            settings.temperatures.sentiment,
-            share * 100.0
+            "calibrated: temperatures {:.3} and {:.3}; negative from {:.2}",
+            settings.temperatures.intent, settings.temperatures.sentiment, settings.thresholds.negative
         ));
-        let Some((scores, mut hits, index)) = self.retrieval()? else { return Ok((settings, None)) };
-        // What nothing answers: the best cosine of validation messages that are out of scope.
-        let unanswerable: Vec<&[u32]> = self
-            .validation
-            .iter()
-            .filter(|example| example.message.intent.as_deref() == Some(self.config.out_of_scope.as_str()))
-            .map(|example| example.ids.as_slice())
-            .collect();
-        let unwanted: Vec<f32> = eval::embed(self.model, self.tokenizer, &unanswerable)?
-            .iter()
-            .filter_map(|query| Some(retrieval::rank(query, &index).first()?.1))
-            .collect();
-        let wanted: Vec<f32> = hits.iter().filter(|hit| hit.1).map(|hit| hit.0).collect();
-        if let Some(threshold) = calibrate::separating_threshold(&wanted, &unwanted) {
-            settings.thresholds.reply_score = threshold;
+        let Some((scores, index)) = self.retrieval()? else {
+            let (confidence, share) = calibrate::confidence_threshold(&intents, self.config.precision);
+            settings.thresholds.intent_confidence = confidence;
+            output::line(&format!(
+                "intents are trusted from {confidence:.3}, which {:.0} % of validation messages reach",
+                share * 100.0
+            ));
+            return Ok((settings, None));
+        };
+        let ids: Vec<&[u32]> = unseen.iter().map(|example| example.ids.as_slice()).collect();
+        let embeddings = eval::embed(self.model, self.tokenizer, &ids)?;
+        let (mut rows, mut hits) = (Vec::new(), Vec::new());
+        for ((probabilities, gold), embedding) in intents.iter().zip(&embeddings) {
+            let ranked = retrieval::rank(embedding, &index);
+            let (predicted, confidence) = best(probabilities);
+            let label = &self.labels.intents[predicted];
+            let nothing = self.config.out_of_scope.as_str();
+            if label != nothing {
+                // As the reply decision does: the best reply of the intent; an entry without an intent fits every one.
+                let fits = |entry: usize| self.entry_intents[entry].as_ref().is_none_or(|intent| intent == label);
+                let score = ranked.iter().find(|(entry, _)| fits(*entry)).map_or(-1.0, |hit| hit.1);
+                rows.push((confidence, score, predicted == *gold));
+            }
+            // Alone, a reply is judged by its own intent; what nothing answers has none.
+            hits.extend(ranked.first().map(|(entry, cosine)| {
+                (*cosine, self.entry_intents[*entry].as_deref() == Some(self.labels.intents[*gold].as_str()))
+            }));
         }
-        hits.extend(unwanted.iter().map(|&cosine| (cosine, false)));
-        settings.thresholds.sure_score =
-            calibrate::precise_threshold(hits, 0.98).0.max(settings.thresholds.reply_score);
+        let (confidence, score, share) = calibrate::reply_thresholds(&rows, self.config.precision);
+        settings.thresholds.intent_confidence = confidence;
+        settings.thresholds.reply_score = score;
+        settings.thresholds.sure_score = calibrate::precise_threshold(hits, self.config.precision).0.max(score);
         output::line(&format!(
-            "retrieval of {} held-out wordings: recall@1 {:.4}, recall@5 {:.4}, MRR@10 {:.4}; replies are trusted from cosine \
-             {:.3}, alone from {:.3}",
-            scores.queries,
-            scores.recall_at_1,
-            scores.recall_at_5,
-            scores.mrr_at_10,
-            settings.thresholds.reply_score,
+            "retrieval of {} held-out wordings: recall@1 {:.4}, recall@5 {:.4}, MRR@10 {:.4}",
+            scores.queries, scores.recall_at_1, scores.recall_at_5, scores.mrr_at_10
+        ));
+        output::line(&format!(
+            "replies are trusted from intent probability {confidence:.2} and cosine {score:.2}, which {:.0} % of unseen messages \
+             reach, and from cosine {:.3} alone",
+            share * 100.0,
             settings.thresholds.sure_score
         ));
         Ok((settings, Some(scores)))
