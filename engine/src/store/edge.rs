@@ -147,6 +147,7 @@ impl Generation {
         let contents: Contents = serde_json::from_slice(&contents)
             .map_err(|error| damaged(format!("{} is damaged: {error}", contents_path.display())))?;
         let in_use = lock(&folder.join("in-use.lock"), root)?;
+        enough_space(root, OPEN_BYTES)?;
         let shard = EdgeShard::load(&folder.join("shard"), None)
             .map_err(|error| damaged(format!("{} cannot be opened: {error}", folder.display())))?;
         Ok(Some(Self { name, contents, shard, _in_use: in_use }))
@@ -154,6 +155,9 @@ impl Generation {
 
     fn write(root: &Path, contents: Contents, replies: &[StoredReply]) -> Result<Self, EngineError> {
         let _writing = lock(&root.join("writing.lock"), root)?;
+        // Vectors and payloads are written about twice, while segments are put together.
+        let per_reply = 4 * contents.dimension + 8192;
+        enough_space(root, FIXED_BYTES + 2 * (replies.len() * per_reply) as u64)?;
         let io = |error: std::io::Error| failed(root, format!("cannot be written: {error}"));
         let folder = tempfile::Builder::new().prefix("gen-").rand_bytes(12).tempdir_in(root).map_err(io)?;
         let in_use = lock(&folder.path().join("in-use.lock"), root)?;
@@ -246,6 +250,37 @@ impl Generation {
             points *= 4;
         }
     }
+}
+
+/// What a shard takes on disk before it holds anything: its log and its first pages, with room to spare.
+const FIXED_BYTES: u64 = 160 << 20;
+
+/// What opening a shard may take: one more piece of its log.
+const OPEN_BYTES: u64 = 40 << 20;
+
+/// The store maps its files into memory, and a mapped page that the disk has no room for ends the process: so there must be
+/// room before anything is mapped.
+#[cfg(unix)]
+fn enough_space(root: &Path, needed: u64) -> Result<(), EngineError> {
+    let disk = rustix::fs::statvfs(root).map_err(|error| failed(root, format!("its disk cannot be asked: {error}")))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    Err(failed(
+        root,
+        format!(
+            "its disk has {} MiB free and {} MiB are needed; free some space, nothing was changed",
+            mebibytes(free),
+            mebibytes(needed)
+        ),
+    ))
+}
+
+#[cfg(not(unix))]
+fn enough_space(_: &Path, _: u64) -> Result<(), EngineError> {
+    Ok(())
 }
 
 fn json_path(field: &str) -> JsonPath {
