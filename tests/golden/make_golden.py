@@ -4,9 +4,9 @@
 Made with Python 3.11.7 and
     torch==2.15.0  transformers==5.23.0  tokenizers==0.23.3  safetensors==0.8.0  numpy==2.4.6
 Run, from anywhere (needs no network and no GPU; one run takes seconds):
-    python3 -m venv /tmp/venv
-    /tmp/venv/bin/pip install torch==2.15.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 numpy==2.4.6
-    HF_HUB_OFFLINE=1 /tmp/venv/bin/python tests/golden/make_golden.py
+    python3 -m venv ~/golden-venv
+    ~/golden-venv/bin/pip install torch==2.15.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 numpy==2.4.6
+    HF_HUB_OFFLINE=1 ~/golden-venv/bin/python tests/golden/make_golden.py
 A second run writes the same bytes. The tests read the files and never run this script.
 
 Weights are stored as float32. All expected numbers are computed from them in float64 and written with 7 significant
