@@ -181,6 +181,9 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         )));
     }
     let device = yingda_models::device(&config.device)?;
+    if let Some(base) = &config.base {
+        yingda_models::resolve_base(base, config.from_hub)?;
+    }
     let contract = TextContract {
         mask: if config.no_mask { MaskOptions::none() } else { MaskOptions::default() },
         ..TextContract::default()
@@ -363,15 +366,7 @@ fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Da
         check("test", &test)?;
         test
     };
-    let folder = out.join("splits");
-    std::fs::create_dir_all(&folder).map_err(TrainError::io("make", &folder))?;
-    let mut messages = Vec::new();
-    for (name, chats) in [("train", &splits.train), ("validation", &splits.validation), ("test", &test)] {
-        let rows = chats.messages()?;
-        let texts = rows.iter().map(|message| model_text(&message.text)).collect();
-        write_parquet(chats, &folder.join(format!("{name}.parquet")), Some(("model_text", texts)))?;
-        messages.push(rows);
-    }
+    // All that can be wrong is found before the first file is written.
     let knowledge = if config.knowledge.is_empty() {
         Knowledge::default()
     } else {
@@ -383,6 +378,15 @@ fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Da
         }
         knowledge
     };
+    let folder = out.join("splits");
+    std::fs::create_dir_all(&folder).map_err(TrainError::io("make", &folder))?;
+    let mut messages = Vec::new();
+    for (name, chats) in [("train", &splits.train), ("validation", &splits.validation), ("test", &test)] {
+        let rows = chats.messages()?;
+        let texts = rows.iter().map(|message| model_text(&message.text)).collect();
+        write_parquet(chats, &folder.join(format!("{name}.parquet")), Some(("model_text", texts)))?;
+        messages.push(rows);
+    }
     let (learnt, held_out) = knowledge_messages(&knowledge);
     if !learnt.is_empty() {
         write_frame(&message_frame(&learnt, &model_text)?, &folder.join("knowledge.parquet"))?;

@@ -340,7 +340,7 @@ impl Run<'_> {
     }
 
     /// Scores of held-out wordings, and the embeddings they were searched in.
-    #[expect(clippy::type_complexity, reason = "used once, two lines below")]
+    #[expect(clippy::type_complexity, reason = "scores with an index of (entry, embedding)")]
     fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(usize, Vec<f32>)>)>, TrainError> {
         let Some(pairs) = self.pairs else { return Ok(None) };
         let embed = |rows: &[(usize, &[u32])]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
@@ -358,8 +358,8 @@ impl Run<'_> {
     pub(crate) fn calibrate(&self) -> Result<(ModelSettings, Option<RetrievalScores>), TrainError> {
         let mut settings = self.settings();
         let sentiments = self.scored(self.validation)?.sentiment_rows();
-        let unseen: Vec<Example> = self.validation.iter().chain(self.held_out).cloned().collect();
-        let unseen: Vec<Example> = unseen.into_iter().filter(|example| example.intent.is_some()).collect();
+        let unseen = self.validation.iter().chain(self.held_out).filter(|example| example.intent.is_some());
+        let unseen: Vec<Example> = unseen.cloned().collect();
         let intents = self.scored(&unseen)?.intent_rows();
         settings.temperatures =
             Temperatures { intent: calibrate::temperature(&intents), sentiment: calibrate::temperature(&sentiments) };
