@@ -11,11 +11,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use yingda_models::{ModelFolder, Thresholds};
+use yingda_models::{Encoded, ModelError, ModelFolder, Thresholds, context};
 
 use crate::{
-    Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PolicyConfig, RankedLabel, Response, SentimentScores,
-    StoreConfig, Timings, Understanding, WorkerConfig,
+    Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response, Role,
+    SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
     policy::{Situation, decide},
     store::{Contents, ReplyStore, Store, StoredReply, check_model},
     worker::{Done, Worker},
@@ -126,7 +126,7 @@ impl Engine {
         let all = texts.len();
         for (index, text) in texts.into_iter().enumerate() {
             let (engine, serving) = (self.clone(), Arc::clone(&serving));
-            running.spawn(async move { (index, engine.understand_one(&serving, text).await) });
+            running.spawn(async move { (index, engine.understand_one(&serving, text, &[]).await) });
         }
         let mut understood: Vec<Option<Understanding>> = (0..all).map(|_| None).collect();
         while let Some(done) = running.join_next().await {
@@ -137,18 +137,23 @@ impl Engine {
         Ok(understood)
     }
 
-    async fn understand_one(&self, serving: &Serving, text: String) -> Result<(Understanding, Timings), EngineError> {
+    async fn understand_one(
+        &self,
+        serving: &Serving,
+        text: String,
+        turns: &[PastTurn],
+    ) -> Result<(Understanding, Timings), EngineError> {
         if self.0.closed.load(Ordering::Relaxed) {
             return Err(EngineError::WorkerStopped);
         }
         let started = Instant::now();
         let encoded = if text.len() > LONG_TEXT {
-            let folder = Arc::clone(&serving.folder);
-            tokio::task::spawn_blocking(move || folder.tokenizer.encode(&text))
+            let (folder, turns) = (Arc::clone(&serving.folder), turns.to_vec());
+            tokio::task::spawn_blocking(move || encode(&folder, &text, &turns))
                 .await
                 .map_err(|_| EngineError::WorkerStopped)??
         } else {
-            serving.folder.tokenizer.encode(&text)?
+            encode(&serving.folder, &text, turns)?
         };
         let (tokens, truncated) = (encoded.ids.len(), encoded.truncated);
         let tokenizing = started.elapsed().as_secs_f64() * 1e3;
@@ -176,7 +181,7 @@ impl Engine {
     /// When the queue is full, or the model or the store fails.
     pub async fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>, EngineError> {
         let serving = self.serving();
-        let (understanding, _) = self.understand_one(&serving, text.to_owned()).await?;
+        let (understanding, _) = self.understand_one(&serving, text.to_owned(), &[]).await?;
         self.0.store.search(&serving.info.model_id, understanding.embedding, limit, today()).await
     }
 
@@ -187,7 +192,7 @@ impl Engine {
     pub async fn respond(&self, conversation: &Conversation, text: &str) -> Result<Response, EngineError> {
         let started = Instant::now();
         let serving = self.serving();
-        let (understanding, mut timings) = self.understand_one(&serving, text.to_owned()).await?;
+        let (understanding, mut timings) = self.understand_one(&serving, text.to_owned(), &conversation.turns).await?;
         let searching = Instant::now();
         let hits = self.0.store.search(&serving.info.model_id, understanding.embedding.clone(), HITS, today()).await?;
         timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
@@ -278,6 +283,16 @@ impl Engine {
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
     }
+}
+
+/// The tokens of a text, with as many of the turns before it as the model reads.
+fn encode(folder: &ModelFolder, text: &str, turns: &[PastTurn]) -> Result<Encoded, ModelError> {
+    let contract = folder.tokenizer.contract();
+    let turns = &turns[turns.len().saturating_sub(folder.settings.context_turns)..];
+    let turns: Vec<(bool, String)> =
+        turns.iter().map(|turn| (turn.role == Role::User, contract.model_text(&turn.text))).collect();
+    let context = context(turns.iter().map(|(customer, text)| (*customer, text.as_str())));
+    folder.tokenizer.encode_with_context(&contract.model_text(text), &context)
 }
 
 async fn load_folder(config: &EngineConfig) -> Result<Arc<ModelFolder>, EngineError> {

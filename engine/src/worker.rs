@@ -1,4 +1,4 @@
-//! The model's own thread: a bounded queue, batches under a padded-token budget, one forward pass each.
+//! The model's own thread: a bounded queue, batches under a token budget, one forward pass each.
 //!
 //! Callers that left are dropped before a batch is made, and a full queue answers "busy" at once instead of growing.
 
@@ -22,7 +22,7 @@ use crate::EngineError;
 pub struct WorkerConfig {
     /// Texts that may wait; one more is told "busy".
     pub queue: usize,
-    /// Most tokens of a batch, padding included.
+    /// Most tokens of a batch; texts lie in it without padding.
     pub batch_tokens: usize,
     /// Most texts of a batch.
     pub batch_texts: usize,
@@ -35,7 +35,7 @@ impl Default for WorkerConfig {
 }
 
 struct Job {
-    ids: Vec<u32>,
+    text: Encoded,
     queued: Instant,
     answer: oneshot::Sender<Result<Done, EngineError>>,
 }
@@ -88,7 +88,7 @@ impl Worker {
     pub(crate) async fn run(&self, encoded: Encoded) -> Result<Done, EngineError> {
         let (answer, receive) = oneshot::channel();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let job = Job { ids: encoded.ids, queued: Instant::now(), answer };
+        let job = Job { text: encoded, queued: Instant::now(), answer };
         if let Err(error) = self.jobs.try_send(job) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(match error {
@@ -145,18 +145,17 @@ impl Thread {
             None => self.queue.blocking_recv()?,
         };
         let mut batch = Vec::new();
-        let mut longest = 0;
+        let mut tokens = 0;
         let mut candidate = Some(first);
         while let Some(job) = candidate.take() {
             if job.answer.is_closed() {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
             } else {
-                let padded = longest.max(job.ids.len()) * (batch.len() + 1);
-                if !batch.is_empty() && (padded > self.config.batch_tokens || batch.len() == self.config.batch_texts) {
+                tokens += job.text.ids.len();
+                if !batch.is_empty() && (tokens > self.config.batch_tokens || batch.len() == self.config.batch_texts) {
                     self.next = Some(job);
                     break;
                 }
-                longest = longest.max(job.ids.len());
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 batch.push(job);
             }
@@ -166,9 +165,8 @@ impl Thread {
     }
 
     fn predict(&self, batch: &[Job]) -> Result<Vec<Prediction>, ModelError> {
-        let rows: Vec<&[u32]> = batch.iter().map(|job| job.ids.as_slice()).collect();
-        let model = &self.folder.model;
-        let batch = Batch::new(&rows, self.folder.tokenizer.padding(), model.device())?;
-        model.predict(&batch, &self.folder.settings.temperatures)
+        let mut texts = Batch::default();
+        batch.iter().for_each(|job| texts.push(&job.text.ids, job.text.own));
+        self.folder.model.predict(&texts, &self.folder.settings.temperatures)
     }
 }

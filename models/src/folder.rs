@@ -89,6 +89,9 @@ pub struct ModelSettings {
     pub pooling: Pooling,
     /// Longest text in tokens, special tokens included.
     pub max_tokens: usize,
+    /// Turns before a message that are read with it.
+    #[serde(default)]
+    pub context_turns: usize,
     /// What a text looks like to this model.
     pub text: TextContract,
     /// Temperatures of the heads.

@@ -44,4 +44,14 @@ impl Heads {
         let pooled = mode.dropout(pooled, self.dropout)?;
         Ok((self.intent.forward(&pooled)?, self.sentiment.forward(&pooled)?))
     }
+
+    /// As [`Heads::forward`] for serving on the CPU: from pooled texts to intent and sentiment logits, row by row.
+    pub(crate) fn forward_rows(&self, pooled: &[f32], texts: usize) -> Result<[Vec<f32>; 2], ModelError> {
+        let logits = |linear: &Linear| {
+            let mut out = vec![0f32; texts * linear.bias.elem_count()];
+            linear.forward_rows(pooled, &mut out)?;
+            Ok::<_, ModelError>(out)
+        };
+        Ok([logits(&self.intent)?, logits(&self.sentiment)?])
+    }
 }

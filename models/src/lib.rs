@@ -7,24 +7,29 @@ mod checkpoint;
 mod encoder;
 mod error;
 mod folder;
+mod fused;
 mod heads;
 mod hub;
+mod learner;
+mod masked;
 mod model;
 mod parameters;
 pub mod text;
 mod tokenizer;
 
 pub use checkpoint::{LoadReport, read_checkpoint};
-pub use encoder::{BertConfig, Encoder, HiddenAct, Mode};
+pub use encoder::{BertConfig, Encoder, HiddenAct, Mode, ServingPrecision};
 pub use error::ModelError;
 pub use folder::{
     Labels, MODEL_FILES, ModelSettings, Pooling, Precision, Temperatures, Thresholds, fingerprint, replace_folder,
 };
 pub use heads::Heads;
 pub use hub::resolve_base;
-pub use model::{Forward, ModelFolder, MultiTaskModel, Prediction};
+pub use learner::{Gradient, Gradients, Learner, Pass, WORDS};
+pub use masked::{Hidden, MaskedHead, MaskedLoss};
+pub use model::{Forward, ModelFolder, MultiTaskModel, Output, Prediction, softmax};
 pub use parameters::{Parameters, Seeded};
-pub use tokenizer::{Batch, Encoded, TextTokenizer, character_vocabulary};
+pub use tokenizer::{Batch, Encoded, TextTokenizer, VocabularyCounter, character_vocabulary, context};
 
 /// The names of the three sentiments, in head order.
 pub const SENTIMENTS: [&str; 3] = ["negative", "neutral", "positive"];

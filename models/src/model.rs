@@ -11,15 +11,16 @@ use crate::{
     Batch, BertConfig, Encoder, Heads, Labels, LoadReport, ModelError, ModelSettings, Parameters, Precision,
     SENTIMENTS, Temperatures, TextTokenizer,
     checkpoint::{read_checkpoint, read_safetensors},
-    encoder::Mode,
+    encoder::{Mode, ServingPrecision},
     folder::{FORMAT, config_json, fingerprint, read_config, read_json, replace_folder},
 };
 
 /// What one forward pass gives for a batch.
+#[derive(Clone)]
 pub struct Forward {
-    /// Last hidden states `[batch, length, hidden]`.
-    pub hidden: Tensor,
-    /// Their mean over the tokens that are not padding `[batch, hidden]`.
+    /// Last hidden states `[batch, length, hidden]`, of a pass by plain tensor operations.
+    pub hidden: Option<Tensor>,
+    /// Their mean over each text's own tokens, special ones included and context left out `[batch, hidden]`.
     pub pooled: Tensor,
     /// `pooled` with length 1 `[batch, hidden]`.
     pub embedding: Tensor,
@@ -38,6 +39,40 @@ pub struct Prediction {
     pub sentiments: Vec<f32>,
     /// Pooled embedding of length 1.
     pub embedding: Vec<f32>,
+}
+
+/// What one forward pass gives for one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Pooled embedding of length 1.
+    pub embedding: Vec<f32>,
+    /// Intent logits in head order, before temperature.
+    pub intent_logits: Vec<f32>,
+    /// Sentiment logits in head order, before temperature.
+    pub sentiment_logits: Vec<f32>,
+}
+
+/// Probabilities of `logits` at a temperature.
+pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let powers: Vec<f32> = logits.iter().map(|logit| ((logit - top) / temperature).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// Means of hidden states `[tokens, hidden]` over each text's own tokens, `[texts, hidden]`.
+pub(crate) fn pool(batch: &Batch, states: &[f32]) -> Vec<f32> {
+    let hidden = states.len() / batch.tokens().max(1);
+    let mut pooled = vec![0f32; batch.len() * hidden];
+    for (index, pooled) in pooled.chunks_mut(hidden.max(1)).enumerate() {
+        let own = batch.own(index);
+        let share = 1.0 / own.len() as f32;
+        for state in states[own.start * hidden..own.end * hidden].chunks(hidden) {
+            pooled.iter_mut().zip(state).for_each(|(sum, value)| *sum += value);
+        }
+        pooled.iter_mut().for_each(|sum| *sum *= share);
+    }
+    pooled
 }
 
 /// Encoder and heads.
@@ -68,8 +103,8 @@ impl MultiTaskModel {
             config.hidden_size,
             config.classifier_dropout.unwrap_or(config.hidden_dropout_prob),
         )?;
-        let fuse = !parameters.trainable();
-        let encoder = Encoder::load(&mut parameters, config, fuse)?;
+        let trainable = parameters.trainable();
+        let mut encoder = Encoder::load(&mut parameters, config)?;
         let weights = parameters.weights();
         let (report, misshapen, variables) = parameters.finish();
         if !misshapen.is_empty() {
@@ -77,6 +112,9 @@ impl MultiTaskModel {
                 "weights do not fit the configuration and labels: {}",
                 misshapen.join("; ")
             )));
+        }
+        if !trainable && device.is_cpu() {
+            encoder.pack(ServingPrecision::F32)?;
         }
         Ok((Self { encoder, heads, variables, weights, device: device.clone() }, report))
     }
@@ -112,38 +150,91 @@ impl MultiTaskModel {
         Ok((model, report))
     }
 
-    /// One forward pass over a batch.
+    /// One forward pass over a batch by plain tensor operations, on any device.
     ///
     /// # Errors
     /// When a tensor operation fails.
     pub fn forward(&self, batch: &Batch, mut mode: Mode<'_>) -> Result<Forward, ModelError> {
         let hidden = self.encoder.forward(batch, &mut mode)?;
-        let mask = batch.attention_mask.unsqueeze(D::Minus1)?;
+        let padding = self.encoder.config().pad_token_id as u32;
+        let mask = batch.padded(padding, &self.device)?.pooling_mask.unsqueeze(D::Minus1)?;
         let pooled = hidden.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&mask.sum(1)?)?;
+        self.read(Some(hidden), pooled, mode)
+    }
+
+    /// What the heads and the embedding make of pooled texts `[batch, hidden]`.
+    pub(crate) fn read(
+        &self,
+        hidden: Option<Tensor>,
+        pooled: Tensor,
+        mut mode: Mode<'_>,
+    ) -> Result<Forward, ModelError> {
         let norm = (pooled.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
         let embedding = pooled.broadcast_div(&norm)?;
         let (intent_logits, sentiment_logits) = self.heads.forward(&pooled, &mut mode)?;
         Ok(Forward { hidden, pooled, embedding, intent_logits, sentiment_logits })
     }
 
-    /// Runs a batch for serving and brings the numbers back, logits divided by the temperatures and made probabilities.
+    /// One forward pass for serving: fused operations on the CPU, plain ones elsewhere.
     ///
     /// # Errors
-    /// When a tensor operation fails.
-    pub fn predict(&self, batch: &Batch, temperatures: &Temperatures) -> Result<Vec<Prediction>, ModelError> {
-        let output = self.forward(batch, Mode::Serve)?;
-        let probabilities = |logits: &Tensor, temperature: f32| -> Result<Vec<Vec<f32>>, ModelError> {
-            Ok(candle_nn::ops::softmax(&(logits / f64::from(temperature))?, D::Minus1)?.to_vec2()?)
-        };
-        let intents = probabilities(&output.intent_logits, temperatures.intent)?;
-        let sentiments = probabilities(&output.sentiment_logits, temperatures.sentiment)?;
-        let embeddings = output.embedding.to_vec2()?;
-        Ok(intents
-            .into_iter()
-            .zip(sentiments)
-            .zip(embeddings)
-            .map(|((intents, sentiments), embedding)| Prediction { intents, sentiments, embedding })
+    /// When there is no text, a text does not fit the model, or a tensor operation fails.
+    pub fn run(&self, batch: &Batch) -> Result<Vec<Output>, ModelError> {
+        if batch.is_empty() {
+            return Err(ModelError::Config("there is no text to run".into()));
+        }
+        if !self.device.is_cpu() {
+            let output = self.forward(batch, Mode::Serve)?;
+            let rows = |tensor: &Tensor| tensor.to_vec2::<f32>();
+            let parts = rows(&output.embedding)?.into_iter().zip(rows(&output.intent_logits)?);
+            return Ok(parts
+                .zip(rows(&output.sentiment_logits)?)
+                .map(|((embedding, intent_logits), sentiment_logits)| Output {
+                    embedding,
+                    intent_logits,
+                    sentiment_logits,
+                })
+                .collect());
+        }
+        let pooled = pool(batch, &self.encoder.forward_fused(batch)?);
+        let [intents, sentiments] = self.heads.forward_rows(&pooled, batch.len())?;
+        let logits = intents.chunks(intents.len() / batch.len()).zip(sentiments.chunks(sentiments.len() / batch.len()));
+        Ok(pooled
+            .chunks(pooled.len() / batch.len())
+            .zip(logits)
+            .map(|(pooled, (intents, sentiments))| {
+                let norm = (pooled.iter().map(|x| x * x).sum::<f32>() + 1e-12).sqrt();
+                Output {
+                    embedding: pooled.iter().map(|x| x / norm).collect(),
+                    intent_logits: intents.to_vec(),
+                    sentiment_logits: sentiments.to_vec(),
+                }
+            })
             .collect())
+    }
+
+    /// Runs a batch for serving: logits divided by the temperatures and made probabilities.
+    ///
+    /// # Errors
+    /// As [`MultiTaskModel::run`].
+    pub fn predict(&self, batch: &Batch, temperatures: &Temperatures) -> Result<Vec<Prediction>, ModelError> {
+        let predictions = self.run(batch)?.into_iter().map(|output| Prediction {
+            intents: softmax(&output.intent_logits, temperatures.intent),
+            sentiments: softmax(&output.sentiment_logits, temperatures.sentiment),
+            embedding: output.embedding,
+        });
+        Ok(predictions.collect())
+    }
+
+    /// Serves in 8 bits from now on (on the CPU; elsewhere nothing changes).
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn serve_in(&mut self, precision: ServingPrecision) -> Result<(), ModelError> {
+        if self.device.is_cpu() && self.variables.is_empty() {
+            self.encoder.pack(precision)?;
+        }
+        Ok(())
     }
 
     /// The encoder.
@@ -179,32 +270,62 @@ impl MultiTaskModel {
         precision: Precision,
     ) -> Result<(), ModelError> {
         replace_folder(destination, |folder| {
-            let write = |file: &str, content: &str| {
-                let path = folder.join(file);
-                std::fs::write(&path, content).map_err(ModelError::io("write", &path))
-            };
-            write("config.json", &pretty(&config_json(self.encoder.config(), &settings.labels)))?;
-            write("yingda.json", &pretty(settings))?;
-            write("tokenizer.json", &tokenizer.to_json()?)?;
-            write("README.md", card)?;
-            for (file, heads) in [("model.safetensors", false), ("heads.safetensors", true)] {
-                let path = folder.join(file);
-                let mut tensors = Vec::new();
-                for (name, tensor) in self.weights.iter().filter(|(name, _)| is_head(name) == heads) {
-                    let kind = if precision == Precision::F16 { DType::F16 } else { DType::F32 };
-                    tensors.push((name.as_str(), tensor.to_device(&Device::Cpu)?.to_dtype(kind)?));
-                }
-                // transformers refuses a safetensors file that does not say where it comes from.
-                let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-                safetensors::serialize_to_file(tensors, Some(about), &path).map_err(|error| ModelError::Io {
-                    doing: "write",
-                    path: path.clone(),
-                    source: std::io::Error::other(error),
-                })?;
-            }
-            Ok(())
+            write(folder, "yingda.json", &pretty(settings))?;
+            self.write_parts(folder, tokenizer, &settings.labels, card, precision, true)
         })
     }
+
+    /// Writes a base model to `destination`, whole or not at all: the encoder without heads, to fine-tune from.
+    ///
+    /// # Errors
+    /// When it cannot be written; `destination` is then as it was.
+    pub fn save_base(
+        &self,
+        destination: &Path,
+        tokenizer: &TextTokenizer,
+        card: &str,
+        precision: Precision,
+    ) -> Result<(), ModelError> {
+        replace_folder(destination, |folder| {
+            self.write_parts(folder, tokenizer, &Labels::default(), card, precision, false)
+        })
+    }
+
+    fn write_parts(
+        &self,
+        folder: &Path,
+        tokenizer: &TextTokenizer,
+        labels: &Labels,
+        card: &str,
+        precision: Precision,
+        with_heads: bool,
+    ) -> Result<(), ModelError> {
+        write(folder, "config.json", &pretty(&config_json(self.encoder.config(), labels)))?;
+        write(folder, "tokenizer.json", &tokenizer.to_json()?)?;
+        write(folder, "README.md", card)?;
+        let files = [("model.safetensors", false), ("heads.safetensors", true)];
+        for (file, heads) in files.into_iter().filter(|(_, heads)| with_heads || !heads) {
+            let path = folder.join(file);
+            let mut tensors = Vec::new();
+            for (name, tensor) in self.weights.iter().filter(|(name, _)| is_head(name) == heads) {
+                let kind = if precision == Precision::F16 { DType::F16 } else { DType::F32 };
+                tensors.push((name.as_str(), tensor.to_device(&Device::Cpu)?.to_dtype(kind)?));
+            }
+            // transformers refuses a safetensors file that does not say where it comes from.
+            let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+            safetensors::serialize_to_file(tensors, Some(about), &path).map_err(|error| ModelError::Io {
+                doing: "write",
+                path: path.clone(),
+                source: std::io::Error::other(error),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn write(folder: &Path, file: &str, content: &str) -> Result<(), ModelError> {
+    let path = folder.join(file);
+    std::fs::write(&path, content).map_err(ModelError::io("write", &path))
 }
 
 fn pretty(value: &impl serde::Serialize) -> String {
@@ -351,7 +472,6 @@ impl ModelFolder {
     pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>, ModelError> {
         let rows =
             texts.iter().map(|text| Ok(self.tokenizer.encode(text)?.ids)).collect::<Result<Vec<_>, ModelError>>()?;
-        let batch = Batch::new(&rows, self.tokenizer.padding(), self.model.device())?;
-        self.model.predict(&batch, &self.settings.temperatures)
+        self.model.predict(&Batch::new(&rows), &self.settings.temperatures)
     }
 }

@@ -40,6 +40,16 @@ impl Seeded {
         self.0.random_range(0..bound)
     }
 
+    /// Two seeds for what draws its own numbers.
+    pub fn seeds(&mut self) -> [u64; 2] {
+        [self.0.random(), self.0.random()]
+    }
+
+    /// A number from 0 up to but not including 1.
+    pub fn uniform(&mut self) -> f64 {
+        self.0.random()
+    }
+
     /// Shuffles in place (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -147,6 +157,11 @@ impl Parameters {
         };
         self.taken.insert(name.to_owned(), tensor.clone());
         Ok(tensor)
+    }
+
+    /// The variables that were made so far.
+    pub fn variables(&self) -> BTreeMap<String, Var> {
+        self.variables.clone().unwrap_or_default()
     }
 
     pub(crate) fn trainable(&self) -> bool {

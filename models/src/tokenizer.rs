@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Range,
     path::Path,
 };
 
@@ -18,38 +19,113 @@ const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 /// The tokens of one text, special tokens included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, `[CLS]` first and `[SEP]` last.
+    /// Token ids: `[CLS]`, the text, `[SEP]`; then its context, if it has one, and `[SEP]`.
     pub ids: Vec<u32>,
+    /// How many of the ids are the text's own; the others are context.
+    pub own: usize,
     /// Whether the text was too long and its middle was left out.
     pub truncated: bool,
 }
 
-/// Texts that are run together, padded to the longest.
-#[derive(Clone, Debug)]
+/// Texts that are run together, one after the other without padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    ids: Vec<u32>,
+    segments: Vec<u32>,
+    texts: Vec<Range<usize>>,
+}
+
+/// A batch as tensors, padded to its longest text.
+pub(crate) struct Padded {
     /// Token ids `[batch, length]`, `u32`.
-    pub input_ids: Tensor,
+    pub(crate) input_ids: Tensor,
+    /// Segments `[batch, length]`, `u32`.
+    pub(crate) segments: Tensor,
     /// 1 where a token is and 0 on padding, `[batch, length]`, `f32`.
-    pub attention_mask: Tensor,
+    pub(crate) attention_mask: Tensor,
+    /// 1 on the tokens of segment 0, `[batch, length]`, `f32`.
+    pub(crate) pooling_mask: Tensor,
 }
 
 impl Batch {
-    /// Pads `rows` with `padding` to the longest of them.
-    ///
-    /// # Errors
-    /// When there is no row, or a tensor cannot be made.
-    pub fn new<R: AsRef<[u32]>>(rows: &[R], padding: u32, device: &Device) -> Result<Self, ModelError> {
-        let length = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-        let mut ids = vec![padding; rows.len() * length];
-        let mut mask = vec![0f32; rows.len() * length];
-        for (index, row) in rows.iter().enumerate() {
-            let row = row.as_ref();
-            ids[index * length..][..row.len()].copy_from_slice(row);
-            mask[index * length..][..row.len()].fill(1.0);
+    /// Token ids of each text, special tokens included, all of segment 0.
+    pub fn new<R: AsRef<[u32]>>(rows: &[R]) -> Self {
+        let mut batch = Self::default();
+        for row in rows {
+            batch.push(row.as_ref(), row.as_ref().len());
         }
-        Ok(Self {
-            input_ids: Tensor::from_vec(ids, (rows.len(), length), device)?,
-            attention_mask: Tensor::from_vec(mask, (rows.len(), length), device)?,
+        batch
+    }
+
+    /// Adds a text: its first `own` tokens are the text itself (segment 0), the others are context (segment 1).
+    pub fn push(&mut self, ids: &[u32], own: usize) {
+        let start = self.ids.len();
+        self.ids.extend_from_slice(ids);
+        self.segments.extend((0..ids.len()).map(|index| u32::from(index >= own)));
+        self.texts.push(start..self.ids.len());
+    }
+
+    /// Texts.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// Tokens of all texts together.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Token ids of all texts, one after the other.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    pub(crate) fn segments(&self) -> &[u32] {
+        &self.segments
+    }
+
+    /// Where each text lies in [`Batch::ids`].
+    pub fn texts(&self) -> &[Range<usize>] {
+        &self.texts
+    }
+
+    /// The tokens of text `index` that are its own, not its context.
+    pub(crate) fn own(&self, index: usize) -> Range<usize> {
+        let text = self.texts[index].clone();
+        let own = self.segments[text.clone()].iter().take_while(|&&segment| segment == 0).count();
+        text.start..text.start + own
+    }
+
+    /// As tensors, with `padding` behind the shorter texts.
+    pub(crate) fn padded(&self, padding: u32, device: &Device) -> Result<Padded, ModelError> {
+        let length = self.texts.iter().map(Range::len).max().unwrap_or(0);
+        let shape = (self.texts.len(), length);
+        let fill = |value: &dyn Fn(usize) -> f32, otherwise: f32| {
+            let mut rows = vec![otherwise; shape.0 * shape.1];
+            for (row, text) in rows.chunks_mut(length.max(1)).zip(&self.texts) {
+                for (cell, token) in row.iter_mut().zip(text.clone()) {
+                    *cell = value(token);
+                }
+            }
+            Tensor::from_vec(rows, shape, device)
+        };
+        let whole = |values: &[u32], otherwise: u32| {
+            let mut rows = vec![otherwise; shape.0 * shape.1];
+            for (row, text) in rows.chunks_mut(length.max(1)).zip(&self.texts) {
+                row[..text.len()].copy_from_slice(&values[text.clone()]);
+            }
+            Tensor::from_vec(rows, shape, device)
+        };
+        Ok(Padded {
+            input_ids: whole(&self.ids, padding)?,
+            segments: whole(&self.segments, 0)?,
+            attention_mask: fill(&|_| 1.0, 0.0)?,
+            pooling_mask: fill(&|token| if self.segments[token] == 0 { 1.0 } else { 0.0 }, 0.0)?,
         })
     }
 }
@@ -189,15 +265,58 @@ impl TextTokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode_model_text(&self, text: &str) -> Result<Encoded, ModelError> {
+        let (ids, truncated) = self.tokens(text, self.max_tokens)?;
+        Ok(Encoded { own: ids.len(), ids, truncated })
+    }
+
+    /// The tokens of a text with what was said before it, both after the contract: the text first, then its context, which
+    /// gets what the text leaves of the length limit and at most half of it. A context that is too long keeps its end.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_with_context(&self, text: &str, context: &str) -> Result<Encoded, ModelError> {
+        let mut encoded = self.encode_model_text(text)?;
+        let room = (self.max_tokens - encoded.ids.len()).min(self.max_tokens / 2);
+        if context.is_empty() || room < 3 {
+            return Ok(encoded);
+        }
+        let encoding = self.inner.encode(context, true).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
+        // Without [CLS]; the last token is [SEP].
+        let ids = &encoding.get_ids()[1..];
+        encoded.ids.extend_from_slice(&ids[ids.len().saturating_sub(room)..]);
+        Ok(encoded)
+    }
+
+    /// Tokens with `[CLS]` and `[SEP]`, cut in the middle to `limit`.
+    fn tokens(&self, text: &str, limit: usize) -> Result<(Vec<u32>, bool), ModelError> {
         let encoding = self.inner.encode(text, true).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
         let ids = encoding.get_ids();
-        if ids.len() <= self.max_tokens {
-            return Ok(Encoded { ids: ids.to_vec(), truncated: false });
+        if ids.len() <= limit {
+            return Ok((ids.to_vec(), false));
         }
-        let tail = self.max_tokens / 2;
-        let mut kept = ids[..self.max_tokens - tail].to_vec();
+        let tail = limit / 2;
+        let mut kept = ids[..limit - tail].to_vec();
         kept.extend_from_slice(&ids[ids.len() - tail..]);
-        Ok(Encoded { ids: kept, truncated: true })
+        Ok((kept, true))
+    }
+
+    /// The tokens of a text that went through the contract, without special ones and at any length, each with the byte where
+    /// it starts.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn tokens_with_starts(&self, text: &str) -> Result<Vec<(u32, usize)>, ModelError> {
+        let encoding = self.inner.encode(text, false).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
+        Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(start, _))| (id, start)).collect())
+    }
+
+    /// Id of a vocabulary entry.
+    ///
+    /// # Errors
+    /// When the vocabulary has no such entry.
+    pub fn id(&self, entry: &str) -> Result<u32, ModelError> {
+        let id = self.inner.token_to_id(entry);
+        id.ok_or_else(|| ModelError::Tokenizer(format!("the vocabulary has no {entry}; a BERT vocabulary is needed")))
     }
 
     /// Entries of the vocabulary.
@@ -239,50 +358,81 @@ impl TextTokenizer {
     }
 }
 
-/// A vocabulary for a fresh Chinese encoder: special and contract tokens, letters, digits and their `##` pieces, the 3,755
-/// frequent characters of GB 2312 level 1, and every other character and frequent Latin word of `texts`.
-///
-/// The order depends on the content of `texts` alone.
+/// What was said before a message as one text, oldest first: `(whether the customer said it, its text after the contract)`.
+pub fn context<'a>(turns: impl Iterator<Item = (bool, &'a str)>) -> String {
+    let mut text = String::new();
+    for (customer, turn) in turns.filter(|(_, turn)| !turn.is_empty()) {
+        text.push_str(if customer { " 客户 " } else { " 客服 " });
+        text.push_str(turn);
+    }
+    text
+}
+
+/// A vocabulary for a fresh Chinese encoder: every character of `texts`, and Latin words that occur five times or more. See
+/// [`VocabularyCounter`].
 pub fn character_vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut entries: Vec<String> =
-        SPECIAL_TOKENS.iter().chain(CONTRACT_TOKENS.iter()).map(|&token| token.to_owned()).collect();
-    for letter in ('a'..='z').chain('0'..='9') {
-        entries.push(letter.to_string());
-        entries.push(format!("##{letter}"));
-    }
-    entries.extend((b'!'..=b'~').map(char::from).filter(char::is_ascii_punctuation).map(String::from));
-    // GB 2312 rows 16 to 55, 94 characters each; the last row ends after 89.
-    for lead in 0xb0..=0xd7u8 {
-        for trail in 0xa1..=0xfeu8 {
-            let bytes = [lead, trail];
-            let (text, _, failed) = encoding_rs::GB18030.decode(&bytes);
-            if !failed && text.chars().all(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)) {
-                entries.push(text.into_owned());
-            }
-        }
-    }
-    let mut characters = BTreeMap::<char, usize>::new();
-    let mut words = BTreeMap::<String, usize>::new();
-    for text in texts {
+    let mut counter = VocabularyCounter::default();
+    texts.into_iter().for_each(|text| counter.add(text));
+    counter.build(1, 5)
+}
+
+/// Counts characters and Latin words of a corpus, to make a vocabulary of them.
+#[derive(Clone, Debug, Default)]
+pub struct VocabularyCounter {
+    characters: BTreeMap<char, usize>,
+    words: BTreeMap<String, usize>,
+}
+
+impl VocabularyCounter {
+    /// Counts one text, after the contract.
+    pub fn add(&mut self, text: &str) {
         for character in text.chars().filter(|c| !c.is_whitespace()) {
-            *characters.entry(character).or_default() += 1;
+            *self.characters.entry(character).or_default() += 1;
         }
         for word in text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| word.len() > 1) {
-            *words.entry(word.to_ascii_lowercase()).or_default() += 1;
+            *self.words.entry(word.to_ascii_lowercase()).or_default() += 1;
         }
     }
-    let mut known: HashSet<String> = entries.iter().cloned().collect();
-    let mut push = |entry: String| {
-        if known.insert(entry.clone()) {
-            entries.push(entry);
+
+    /// The vocabulary: special and contract tokens, letters, digits and their `##` pieces, the 3,755 frequent characters of
+    /// GB 2312 level 1, then what occurs at least `least` times (Latin words four times as often).
+    ///
+    /// The order depends on the counted texts alone, not on the order in which they came.
+    pub fn vocabulary(&self, least: usize) -> Vec<String> {
+        self.build(least, 4 * least)
+    }
+
+    fn build(&self, least_character: usize, least_word: usize) -> Vec<String> {
+        let mut entries: Vec<String> =
+            SPECIAL_TOKENS.iter().chain(CONTRACT_TOKENS.iter()).map(|&token| token.to_owned()).collect();
+        for letter in ('a'..='z').chain('0'..='9') {
+            entries.push(letter.to_string());
+            entries.push(format!("##{letter}"));
         }
-    };
-    for character in characters.keys() {
-        // BERT's tokenizer lower-cases, so an upper-case entry would never be met.
-        character.to_lowercase().for_each(|c| push(c.to_string()));
+        entries.extend((b'!'..=b'~').map(char::from).filter(char::is_ascii_punctuation).map(String::from));
+        // GB 2312 rows 16 to 55, 94 characters each; the last row ends after 89.
+        for lead in 0xb0..=0xd7u8 {
+            for trail in 0xa1..=0xfeu8 {
+                let bytes = [lead, trail];
+                let (text, _, failed) = encoding_rs::GB18030.decode(&bytes);
+                if !failed && text.chars().all(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)) {
+                    entries.push(text.into_owned());
+                }
+            }
+        }
+        let mut known: HashSet<String> = entries.iter().cloned().collect();
+        let mut push = |entry: String| {
+            if known.insert(entry.clone()) {
+                entries.push(entry);
+            }
+        };
+        for (character, _) in self.characters.iter().filter(|&(_, &count)| count >= least_character) {
+            // BERT's tokenizer lower-cases, so an upper-case entry would never be met.
+            character.to_lowercase().for_each(|c| push(c.to_string()));
+        }
+        for (word, _) in self.words.iter().filter(|&(_, &count)| count >= least_word) {
+            push(word.clone());
+        }
+        entries
     }
-    for (word, _) in words.into_iter().filter(|&(_, count)| count >= 5) {
-        push(word);
-    }
-    entries
 }

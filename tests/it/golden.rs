@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::bert::BertModel;
 use serde_json::Value;
 use yingda_models::{
-    Batch, Labels, Mode, ModelError, MultiTaskModel, Parameters, SENTIMENTS, Seeded, TextTokenizer, read_checkpoint,
-    text::TextContract,
+    Batch, Forward, Gradients, Labels, Learner, Mode, ModelError, MultiTaskModel, Parameters, SENTIMENTS, Seeded,
+    TextTokenizer, read_checkpoint, text::TextContract,
 };
 use yingda_train::{
     loss::{cross_entropy, info_nce},
@@ -51,7 +51,7 @@ fn rows(ids: &Value, mask: &Value) -> Vec<Vec<u32>> {
 
 fn batch(expected: &Value) -> Batch {
     let rows = rows(&expected["input_ids"], &expected["attention_mask"]);
-    Batch::new(&rows, 0, &Device::Cpu).unwrap()
+    Batch::new(&rows)
 }
 
 fn flat(tensor: &Tensor) -> Vec<f64> {
@@ -87,6 +87,9 @@ fn hidden_states_embedding_and_logits_are_those_of_transformers() {
             let (ours, theirs) = (on_tokens(&flat(ours), &mask, 32), on_tokens(&numbers(theirs), &mask, 32));
             close(&format!("hidden state {layer}, trainable {trainable}"), &ours, &theirs, TOLERANCE);
         }
+        let last = on_tokens(&flat(&states[states.len() - 1]), &mask, 32);
+        let fused: Vec<f64> = model.encoder().forward_fused(&batch).unwrap().into_iter().map(f64::from).collect();
+        close("fused operations", &fused, &last, TOLERANCE);
         let output = model.forward(&batch, mode).unwrap();
         for (what, ours) in [
             ("pooled", &output.pooled),
@@ -99,13 +102,11 @@ fn hidden_states_embedding_and_logits_are_those_of_transformers() {
     }
 }
 
-fn losses(model: &MultiTaskModel, expected: &Value) -> [Tensor; 2] {
+fn losses(output: &Forward, expected: &Value) -> [Tensor; 2] {
     let labels = |key: &str| -> Vec<Option<u32>> {
         numbers(&expected[key]).iter().map(|&label| (label >= 0.0).then_some(label as u32)).collect()
     };
     let weights: Vec<f32> = numbers(&expected["intent_class_weights"]).iter().map(|&weight| weight as f32).collect();
-    let mut generator = Seeded::new(1, 1);
-    let output = model.forward(&batch(expected), Mode::Train(&mut generator)).unwrap();
     [
         cross_entropy(&output.intent_logits, &labels("intent_targets"), &weights).unwrap().unwrap(),
         cross_entropy(&output.sentiment_logits, &labels("sentiment_targets"), &[1.0; 3]).unwrap().unwrap(),
@@ -119,8 +120,24 @@ fn scalar(tensor: &Tensor) -> f64 {
 #[test]
 fn loss_gradient_norm_and_one_adamw_step_are_those_of_torch() {
     let expected = json(&golden().join("expected.json"));
+    for fused in [true, false] {
+        one_step_is_that_of_torch(&expected, fused);
+    }
+}
+
+fn one_step_is_that_of_torch(expected: &Value, fused: bool) {
     let model = model(true);
-    let [intent, sentiment] = losses(&model, &expected);
+    let mut learner = Learner::new(&model).unwrap();
+    let mut run = || -> (Forward, Option<yingda_models::Pass>) {
+        if fused {
+            let pass = learner.forward(batch(expected), 1).unwrap();
+            (pass.output.clone(), Some(pass))
+        } else {
+            (model.forward(&batch(expected), Mode::Train(&mut Seeded::new(1, 1))).unwrap(), None)
+        }
+    };
+    let (output, pass) = run();
+    let [intent, sentiment] = losses(&output, expected);
     let before = &expected["loss_before"];
     close("intent loss", &[scalar(&intent)], &numbers(&before["intent"]), TOLERANCE);
     close("sentiment loss", &[scalar(&sentiment)], &numbers(&before["sentiment"]), TOLERANCE);
@@ -133,9 +150,21 @@ fn loss_gradient_norm_and_one_adamw_step_are_those_of_torch() {
         epsilon: setting("epsilon"),
         weight_decay: setting("weight_decay"),
         max_norm: setting("max_norm"),
+        ..AdamWSettings::default()
     });
-    let gradients = (intent + sentiment).unwrap().backward().unwrap();
-    let norm = optimizer.step(model.variables(), &gradients, setting("learning_rate")).unwrap();
+    let total = (intent + sentiment).unwrap();
+    let mut plain;
+    let gradients = match pass {
+        Some(pass) => {
+            learner.backward(&total, vec![pass]).unwrap();
+            learner.gradients()
+        }
+        None => {
+            plain = Gradients::of(&total, model.variables()).unwrap();
+            &mut plain
+        }
+    };
+    let norm = optimizer.step(model.variables(), gradients, setting("learning_rate")).unwrap();
     close("gradient norm", &[norm], &numbers(&expected["gradient_norm"]), 1e-3);
 
     let mut compared = 0;
@@ -159,7 +188,8 @@ fn loss_gradient_norm_and_one_adamw_step_are_those_of_torch() {
     }
     assert_eq!(compared, model.variables().len());
 
-    let [intent, sentiment] = losses(&model, &expected);
+    let output = model.forward(&batch(expected), Mode::Train(&mut Seeded::new(1, 1))).unwrap();
+    let [intent, sentiment] = losses(&output, expected);
     let after = scalar(&(intent + sentiment).unwrap());
     close("loss after the step", &[after], &numbers(&expected["loss_after"]["total"]), 1e-3);
 }
@@ -170,7 +200,7 @@ fn contrastive_loss_is_that_of_torch() {
     let model = model(false);
     let embed = |side: &str| {
         let rows = rows(&expected[format!("{side}_input_ids")], &expected[format!("{side}_attention_mask")]);
-        model.forward(&Batch::new(&rows, 0, &Device::Cpu).unwrap(), Mode::Serve).unwrap().embedding
+        model.forward(&Batch::new(&rows), Mode::Serve).unwrap().embedding
     };
     let (left, right) = (embed("left"), embed("right"));
     close("left", &flat(&left), &numbers(&expected["left_embedding"]), TOLERANCE);
@@ -181,14 +211,19 @@ fn contrastive_loss_is_that_of_torch() {
 #[test]
 fn hidden_states_are_those_of_candle_transformers() {
     let folder = golden().join("tiny-bert");
-    let batch = batch(&json(&golden().join("expected.json")));
+    let expected = json(&golden().join("expected.json"));
+    let batch = batch(&expected);
     let weights: HashMap<String, Tensor> = read_checkpoint(&folder).unwrap();
     let builder = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
     let stock = BertModel::load(builder, &config(&folder)).unwrap();
-    let segments = batch.input_ids.zeros_like().unwrap();
-    let theirs = stock.forward(&batch.input_ids, &segments, Some(&batch.attention_mask)).unwrap();
+    let tensor = |key: &str, kind: DType| {
+        let rows: Vec<Vec<f64>> = expected[key].as_array().unwrap().iter().map(numbers).collect();
+        Tensor::new(rows, &Device::Cpu).unwrap().to_dtype(kind).unwrap()
+    };
+    let (ids, mask) = (tensor("input_ids", DType::U32), tensor("attention_mask", DType::F32));
+    let theirs = stock.forward(&ids, &ids.zeros_like().unwrap(), Some(&mask)).unwrap();
     let ours = model(false).encoder().forward(&batch, &mut Mode::Serve).unwrap();
-    let mask = flat(&batch.attention_mask);
+    let mask = flat(&mask);
     close("hidden states", &on_tokens(&flat(&ours), &mask, 32), &on_tokens(&flat(&theirs), &mask, 32), TOLERANCE);
 }
 
@@ -197,10 +232,14 @@ fn a_text_alone_equals_the_same_text_in_a_batch() {
     let expected = json(&golden().join("expected.json"));
     let rows = rows(&expected["input_ids"], &expected["attention_mask"]);
     let model = model(false);
-    let run = |rows: &[Vec<u32>]| {
-        let output = model.forward(&Batch::new(rows, 0, &Device::Cpu).unwrap(), Mode::Serve).unwrap();
-        let both = Tensor::cat(&[&output.embedding, &output.intent_logits, &output.sentiment_logits], 1).unwrap();
-        both.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap()
+    let run = |rows: &[Vec<u32>]| -> Vec<Vec<f64>> {
+        let outputs = model.run(&Batch::new(rows)).unwrap().into_iter();
+        outputs
+            .map(|output| {
+                let all = output.embedding.iter().chain(&output.intent_logits).chain(&output.sentiment_logits);
+                all.map(|&number| f64::from(number)).collect()
+            })
+            .collect()
     };
     let together = run(&rows);
     for (row, together) in rows.iter().zip(&together) {

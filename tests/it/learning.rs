@@ -9,7 +9,8 @@ use std::{
 use candle_core::Device;
 use clap::Parser as _;
 use yingda_models::{
-    Batch, BertConfig, HiddenAct, Labels, Mode, ModelFolder, MultiTaskModel, Parameters, SENTIMENTS, Seeded,
+    Batch, BertConfig, Gradient, HiddenAct, Labels, Learner, Mode, ModelFolder, MultiTaskModel, Parameters, SENTIMENTS,
+    Seeded,
 };
 use yingda_train::{
     TrainError,
@@ -46,22 +47,29 @@ fn every_variable_gets_a_gradient_and_moves() {
     let (model, _) = tiny(4);
     // Every position, token and segment row that exists is used once, so that no row is left out by chance.
     let rows: Vec<Vec<u32>> = (0..4).map(|row| (0..16).map(|column| (row * 13 + column * 3) % 50).collect()).collect();
-    let batch = Batch::new(&rows, 0, &Device::Cpu).unwrap();
-    let mut dropout = Seeded::new(1, 1);
-    let output = model.forward(&batch, Mode::Train(&mut dropout)).unwrap();
+    let mut learner = Learner::new(&model).unwrap();
+    // Both segments, as with a context.
+    let mut batch = Batch::default();
+    rows.iter().for_each(|row| batch.push(row, 12));
+    let pass = learner.forward(batch, 1).unwrap();
+    let output = &pass.output;
     let intent = cross_entropy(&output.intent_logits, &[Some(0), Some(1), Some(2), Some(3)], &[1.0; 4]);
     let sentiment = cross_entropy(&output.sentiment_logits, &[Some(0), Some(1), Some(2), None], &[1.0; 3]);
     let loss = (intent.unwrap().unwrap() + sentiment.unwrap().unwrap()).unwrap();
-    let gradients = loss.backward().unwrap();
+    learner.backward(&loss, vec![pass]).unwrap();
     let values = |name: &str| model.variables()[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let before: Vec<(String, Vec<f32>)> = model.variables().keys().map(|name| (name.clone(), values(name))).collect();
-    for (name, variable) in model.variables() {
-        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
-        let size: f32 = gradient.sqr().unwrap().sum_all().unwrap().to_scalar().unwrap();
+    let mut sizes = std::collections::BTreeMap::new();
+    learner.gradients().each(|name, gradient| {
+        let (Gradient::Dense(values) | Gradient::Rows { values, .. }) = gradient;
+        sizes.insert(name.to_owned(), values.iter().map(|value| value * value).sum::<f32>());
+    });
+    for name in model.variables().keys() {
+        let size = sizes.get(name).unwrap_or_else(|| panic!("{name} has no gradient"));
         // Softmax cancels key biases: their gradient is 0 by mathematics.
-        assert!(size > 1e-12 || name.ends_with("key.bias"), "{name} has gradient 0");
+        assert!(*size > 1e-12 || name.ends_with("key.bias"), "{name} has gradient 0");
     }
-    AdamW::new(AdamWSettings::default()).step(model.variables(), &gradients, 1e-2).unwrap();
+    AdamW::new(AdamWSettings::default()).step(model.variables(), learner.gradients(), 1e-2).unwrap();
     for (name, before) in before {
         assert!(values(&name) != before || name.ends_with("key.bias"), "{name} did not move");
     }
@@ -75,16 +83,17 @@ fn forty_rows_are_learnt_by_heart() {
         (0..40).map(|_| (0..4 + generator.below(10)).map(|_| 1 + generator.below(49) as u32).collect()).collect();
     let intents: Vec<Option<u32>> = (0..40).map(|_| Some(generator.below(5) as u32)).collect();
     let sentiments: Vec<Option<u32>> = (0..40).map(|_| Some(generator.below(3) as u32)).collect();
-    let batch = Batch::new(&rows, 0, &Device::Cpu).unwrap();
+    let mut learner = Learner::new(&model).unwrap();
     let mut optimizer = AdamW::new(AdamWSettings { weight_decay: 0.0, ..AdamWSettings::default() });
     for step in 0..300 {
-        let output = model.forward(&batch, Mode::Train(&mut Seeded::new(5, 100 + step))).unwrap();
-        let intent = cross_entropy(&output.intent_logits, &intents, &[1.0; 5]).unwrap().unwrap();
-        let sentiment = cross_entropy(&output.sentiment_logits, &sentiments, &[1.0; 3]).unwrap().unwrap();
-        let gradients = (intent + sentiment).unwrap().backward().unwrap();
-        optimizer.step(model.variables(), &gradients, 5e-3).unwrap();
+        learner.clear();
+        let pass = learner.forward(Batch::new(&rows), 100 + step).unwrap();
+        let intent = cross_entropy(&pass.output.intent_logits, &intents, &[1.0; 5]).unwrap().unwrap();
+        let sentiment = cross_entropy(&pass.output.sentiment_logits, &sentiments, &[1.0; 3]).unwrap().unwrap();
+        learner.backward(&(intent + sentiment).unwrap(), vec![pass]).unwrap();
+        optimizer.step(model.variables(), learner.gradients(), 5e-3).unwrap();
     }
-    let output = model.forward(&batch, Mode::Serve).unwrap();
+    let output = model.forward(&Batch::new(&rows), Mode::Serve).unwrap();
     let said = |logits: &candle_core::Tensor| -> Vec<Option<u32>> {
         logits.argmax(1).unwrap().to_vec1::<u32>().unwrap().into_iter().map(Some).collect()
     };

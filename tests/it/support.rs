@@ -84,6 +84,7 @@ pub(crate) fn tiny_service_model(folder: &Path) {
         ..BertConfig::default()
     };
     let settings = ModelSettings {
+        context_turns: 0,
         format: 1,
         labels,
         pooling: Pooling::Mean,

@@ -31,13 +31,7 @@ pub fn temperature(rows: &[(Vec<f32>, usize)]) -> f32 {
     f64::midpoint(low, high).exp() as f32
 }
 
-/// Probabilities at a temperature.
-pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
-    let top = logits.iter().copied().fold(f32::MIN, f32::max);
-    let powers: Vec<f32> = logits.iter().map(|logit| ((logit - top) / temperature).exp()).collect();
-    let sum: f32 = powers.iter().sum();
-    powers.into_iter().map(|power| power / sum).collect()
-}
+pub use yingda_models::softmax;
 
 /// The least confidence at which the accepted predictions are right with at least `precision`, and what share is accepted.
 ///

@@ -51,6 +51,14 @@ pub enum TrainError {
         /// Folder of the run.
         run: PathBuf,
     },
+    /// Pretraining was stopped by the user; the state was saved.
+    #[error("stopped at step {step}; go on with `yingda-train pretrain --out {run} --resume`")]
+    PretrainingInterrupted {
+        /// Optimiser step.
+        step: usize,
+        /// Folder of the run.
+        run: PathBuf,
+    },
     /// A tensor operation failed: a fault of this program.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -69,7 +77,7 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Data(_) | Self::Unfit { .. } | Self::Usage(_) | Self::Model(_) | Self::Io { .. } => 2,
-            Self::Interrupted { .. } => 130,
+            Self::Interrupted { .. } | Self::PretrainingInterrupted { .. } => 130,
             Self::Diverged { .. } | Self::Tensor(_) | Self::Table(_) => 1,
         }
     }

@@ -5,11 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::Tensor;
 use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
 use yingda_datasets::{ColumnMap, load, write_atomically, write_frame};
-use yingda_models::{Batch, Labels, Mode, ModelFolder, ModelSettings, MultiTaskModel, TextTokenizer};
+use yingda_models::{Batch, Encoded, Labels, ModelFolder, ModelSettings, MultiTaskModel, Output};
 
 use crate::{
     TrainError, calibrate,
@@ -48,17 +47,20 @@ struct ScoredRow {
 /// When a tensor operation fails.
 pub fn score_examples(
     model: &MultiTaskModel,
-    tokenizer: &TextTokenizer,
     settings: &ModelSettings,
     examples: &[Example],
 ) -> Result<Scored, TrainError> {
-    let ids: Vec<&[u32]> = examples.iter().map(|example| example.ids.as_slice()).collect();
-    let intents = run(model, tokenizer, &ids, |output| (output.intent_logits, output.sentiment_logits))?;
+    let encoded: Vec<&Encoded> = examples.iter().map(|example| &example.encoded).collect();
+    let outputs = run(model, &encoded)?;
     let rows = examples
         .iter()
         .cloned()
-        .zip(intents)
-        .map(|(example, (intent_logits, sentiment_logits))| ScoredRow { example, intent_logits, sentiment_logits })
+        .zip(outputs)
+        .map(|(example, output)| ScoredRow {
+            example,
+            intent_logits: output.intent_logits,
+            sentiment_logits: output.sentiment_logits,
+        })
         .collect();
     Ok(Scored { rows, settings: settings.clone() })
 }
@@ -67,33 +69,25 @@ pub fn score_examples(
 ///
 /// # Errors
 /// When a tensor operation fails.
-pub fn embed(model: &MultiTaskModel, tokenizer: &TextTokenizer, ids: &[&[u32]]) -> Result<Vec<Vec<f32>>, TrainError> {
-    let rows = run(model, tokenizer, ids, |output| (output.embedding.clone(), output.embedding))?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+pub fn embed(model: &MultiTaskModel, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, TrainError> {
+    Ok(run(model, texts)?.into_iter().map(|output| output.embedding).collect())
 }
 
-#[expect(clippy::type_complexity, reason = "a pair of rows a text")]
-fn run(
-    model: &MultiTaskModel,
-    tokenizer: &TextTokenizer,
-    ids: &[&[u32]],
-    pick: impl Fn(yingda_models::Forward) -> (Tensor, Tensor),
-) -> Result<Vec<(Vec<f32>, Vec<f32>)>, TrainError> {
-    let lengths: Vec<usize> = ids.iter().map(|ids| ids.len()).collect();
-    let mut rows = vec![(Vec::new(), Vec::new()); ids.len()];
-    let bar = output::bar(ids.len(), "run");
-    for batch in examples::sorted_batches(&lengths, BATCH) {
-        let picked: Vec<&[u32]> = batch.iter().map(|&index| ids[index]).collect();
-        let input = Batch::new(&picked, tokenizer.padding(), model.device())?;
-        let (first, second) = pick(model.forward(&input, Mode::Serve)?);
-        let results = first.to_vec2::<f32>()?.into_iter().zip(second.to_vec2::<f32>()?);
-        for (&index, row) in batch.iter().zip(results) {
-            rows[index] = row;
+/// What the model gives for each text, in order; texts of like length run together.
+fn run(model: &MultiTaskModel, texts: &[&Encoded]) -> Result<Vec<Output>, TrainError> {
+    let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+    let mut outputs = vec![None; texts.len()];
+    let bar = output::bar(texts.len(), "run");
+    for indices in examples::sorted_batches(&lengths, BATCH) {
+        let mut batch = Batch::default();
+        indices.iter().for_each(|&index| batch.push(&texts[index].ids, texts[index].own));
+        for (&index, output) in indices.iter().zip(model.run(&batch)?) {
+            outputs[index] = Some(output);
         }
-        bar.inc(batch.len() as u64);
+        bar.inc(indices.len() as u64);
     }
     bar.finish_and_clear();
-    Ok(rows)
+    Ok(outputs.into_iter().flatten().collect())
 }
 
 impl Scored {
@@ -245,13 +239,13 @@ pub fn eval(model: &Path, data: &[PathBuf], map: &ColumnMap, out: &Path, device:
     for (intent, count) in &unknown {
         output::line(&format!("the model has no intent {intent}: {count} messages are not scored for intent"));
     }
-    let examples = examples::examples(messages, labels, &folder.tokenizer)?;
+    let examples = examples::examples(messages, labels, &folder.tokenizer, folder.settings.context_turns)?;
     if !examples.iter().any(|example| example.intent.is_some() || example.sentiment.is_some()) {
         return Err(TrainError::Usage(
             "no user message has a label that the model knows; check the columns with `yingda-train check`".into(),
         ));
     }
-    let scored = score_examples(&folder.model, &folder.tokenizer, &folder.settings, &examples)?;
+    let scored = score_examples(&folder.model, &folder.settings, &examples)?;
     let scores = scored.scores(labels);
     write(out, &scores, &scored, labels)?;
     Ok(scores)

@@ -1,10 +1,10 @@
 //! From messages to examples, and from examples to length-bucketed batches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 use yingda_datasets::{Message, Role};
-use yingda_models::{Labels, SENTIMENTS, Seeded, TextTokenizer};
+use yingda_models::{Encoded, Labels, SENTIMENTS, Seeded, TextTokenizer, context};
 
 use crate::TrainError;
 
@@ -15,8 +15,8 @@ pub struct Example {
     pub message: Message,
     /// Its text after the contract.
     pub model_text: String,
-    /// Its tokens.
-    pub ids: Vec<u32>,
+    /// Its tokens, and those of its context.
+    pub encoded: Encoded,
     /// Head index of its intent, if it has one that the model knows.
     pub intent: Option<u32>,
     /// Head index of its sentiment, if it has one.
@@ -25,21 +25,43 @@ pub struct Example {
 
 /// Makes an example of every user message that has a label. A label that `labels` lacks counts as missing.
 ///
+/// `messages` are all messages of their sessions, in order; up to `context_turns` of what was said before a message is its
+/// context.
+///
 /// # Errors
 /// When the tokenizer fails.
 pub fn examples(
     messages: Vec<Message>,
     labels: &Labels,
     tokenizer: &TextTokenizer,
+    context_turns: usize,
 ) -> Result<Vec<Example>, TrainError> {
+    let contract = tokenizer.contract();
+    let index = |labels: &[String], label: &str| labels.iter().position(|known| known == label).map(|i| i as u32);
     let mut examples = Vec::new();
-    for message in messages.into_iter().filter(is_labelled) {
-        let model_text = tokenizer.contract().model_text(&message.text);
-        let ids = tokenizer.encode_model_text(&model_text)?.ids;
-        let index = |labels: &[String], label: &str| labels.iter().position(|known| known == label).map(|i| i as u32);
-        let intent = message.intent.as_deref().and_then(|intent| index(&labels.intents, intent));
-        let sentiment = message.sentiment.map(|sentiment| sentiment_index(sentiment.as_str()));
-        examples.push(Example { message, model_text, ids, intent, sentiment });
+    let mut before: VecDeque<(bool, String)> = VecDeque::new();
+    let mut session = None;
+    for message in messages {
+        if session.as_ref() != Some(&message.session_id) {
+            before.clear();
+            session = Some(message.session_id.clone());
+        }
+        let model_text =
+            if context_turns > 0 || is_labelled(&message) { contract.model_text(&message.text) } else { String::new() };
+        if is_labelled(&message) {
+            let turns = before.iter().map(|(customer, text)| (*customer, text.as_str()));
+            let encoded = tokenizer.encode_with_context(&model_text, &context(turns))?;
+            let intent = message.intent.as_deref().and_then(|intent| index(&labels.intents, intent));
+            let sentiment = message.sentiment.map(|sentiment| sentiment_index(sentiment.as_str()));
+            let customer = message.role == Role::User;
+            before.push_back((customer, model_text.clone()));
+            examples.push(Example { message, model_text, encoded, intent, sentiment });
+        } else {
+            before.push_back((message.role == Role::User, model_text));
+        }
+        while before.len() > context_turns {
+            before.pop_front();
+        }
     }
     Ok(examples)
 }

@@ -93,6 +93,14 @@ pub struct FitConfig {
     /// Longest message in tokens; a longer one keeps its beginning and end
     #[arg(long, default_value_t = 96)]
     pub max_tokens: usize,
+    /// Turns before a message that are read with it as its context
+    #[arg(long, default_value_t = 0)]
+    #[serde(default)]
+    pub context_turns: usize,
+    /// What the learning rate is multiplied with for every layer further down; 1 for the same rate everywhere
+    #[arg(long, default_value_t = 1.0)]
+    #[serde(default = "one")]
+    pub layer_decay: f64,
     /// Width of a fresh encoder
     #[arg(long, default_value_t = 256, conflicts_with = "base")]
     pub hidden: usize,
@@ -140,6 +148,10 @@ pub struct FitConfig {
     pub no_mask: bool,
 }
 
+fn one() -> f64 {
+    1.0
+}
+
 /// What a run gave.
 #[derive(Clone, Debug, Serialize)]
 pub struct FitSummary {
@@ -172,13 +184,10 @@ struct Data {
 /// # Errors
 /// A sentence for each way in which data, flags, disk or numbers can be wrong. What was in `out` stays.
 pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Result<FitSummary, TrainError> {
-    let config = if resume { read_config(out)? } else { given.clone() };
+    let config: FitConfig = if resume { read_config(out)? } else { given.clone() };
     validate(&config)?;
-    if !resume && out.exists() && std::fs::read_dir(out).map_err(TrainError::io("read", out))?.next().is_some() {
-        return Err(TrainError::Usage(format!(
-            "--out {} is not empty; name a new folder, or go on with the run in it by --resume",
-            out.display()
-        )));
+    if !resume {
+        check_new_folder(out)?;
     }
     let device = yingda_models::device(&config.device)?;
     if let Some(base) = &config.base {
@@ -198,10 +207,10 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         ));
     }
     let (model, tokenizer, report) = make_model(&config, &contract, &data, &labels, &device)?;
-    let train = examples::examples(data.train, &labels, &tokenizer)?;
-    let validation = examples::examples(data.validation, &labels, &tokenizer)?;
-    let test = examples::examples(data.test, &labels, &tokenizer)?;
-    let held_out = examples::examples(data.held_out, &labels, &tokenizer)?;
+    let train = examples::examples(data.train, &labels, &tokenizer, config.context_turns)?;
+    let validation = examples::examples(data.validation, &labels, &tokenizer, config.context_turns)?;
+    let test = examples::examples(data.test, &labels, &tokenizer, config.context_turns)?;
+    let held_out = examples::examples(data.held_out, &labels, &tokenizer, config.context_turns)?;
     if validation.is_empty() {
         return Err(TrainError::Usage(
             "no labelled message is left for validation; give more sessions or a larger --validation-share".into(),
@@ -227,6 +236,8 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         optimizer: AdamW::new(AdamWSettings {
             weight_decay: config.weight_decay,
             max_norm: config.max_norm,
+            layer_decay: config.layer_decay,
+            layers: model.encoder().config().num_hidden_layers,
             ..AdamWSettings::default()
         }),
         state: State { data_fingerprint: examples::data_fingerprint(&train), ..State::default() },
@@ -241,7 +252,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
 
     state::set_weights(model.variables(), &out.join("best.safetensors"))?;
     let (settings, retrieval) = run.calibrate()?;
-    let scored = eval::score_examples(&model, &tokenizer, &settings, &test)?;
+    let scored = eval::score_examples(&model, &settings, &test)?;
     let scores = scored.scores(&labels);
     let card = card::card(&card::About {
         config: &config,
@@ -294,7 +305,19 @@ fn validate(config: &FitConfig) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn read_config(out: &Path) -> Result<FitConfig, TrainError> {
+/// A run begins in a folder of its own.
+pub(crate) fn check_new_folder(out: &Path) -> Result<(), TrainError> {
+    if out.exists() && std::fs::read_dir(out).map_err(TrainError::io("read", out))?.next().is_some() {
+        return Err(TrainError::Usage(format!(
+            "--out {} is not empty; name a new folder, or go on with the run in it by --resume",
+            out.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The settings that the run in `out` began with.
+pub(crate) fn read_config<T: serde::de::DeserializeOwned>(out: &Path) -> Result<T, TrainError> {
     let path = out.join("config.json");
     let text = std::fs::read(&path).map_err(|source| {
         TrainError::Usage(format!(

@@ -3,6 +3,7 @@
 //! One plain loop, no framework: rows become examples, examples become length-bucketed batches, batches become losses; the
 //! best epoch is chosen on validation data and the test split is touched once.
 
+pub mod bench;
 pub mod calibrate;
 pub mod card;
 pub mod check;
@@ -16,6 +17,7 @@ pub mod loss;
 pub mod metrics;
 pub mod optimizer;
 mod output;
+pub mod pretrain;
 pub mod retrieval;
 mod run;
 mod state;

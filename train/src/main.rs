@@ -14,10 +14,12 @@ use yingda_datasets::{CheckOptions, ColumnMap};
 use yingda_models::Precision;
 use yingda_train::{
     TrainError,
+    bench::{BenchFlags, bench, table},
     check::check,
     eval::{eval, report},
     export::export,
     fit::{FitConfig, fit},
+    pretrain::{PretrainConfig, pretrain},
 };
 
 /// Train the intent, sentiment and embedding model of Yingda on historical chats.
@@ -62,6 +64,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a base model: masked language modelling on text, then contrastive training on question pairs
+    Pretrain {
+        #[command(flatten)]
+        config: Box<PretrainConfig>,
+        /// Folder of the run: configuration, corpus, metrics, checkpoint, and the base model in `model/`
+        #[arg(long, value_name = "RUN")]
+        out: PathBuf,
+        /// Go on with the run in --out where it was stopped, with the settings it began with
+        #[arg(long)]
+        resume: bool,
+        /// Print the summary as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Score a model on labelled chats: per class, confusion, calibration; writes metrics, predictions and mistakes
     Eval {
         /// Model folder
@@ -83,6 +99,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Time training and serving, beside PyTorch and onnxruntime where they are installed
+    Bench(BenchFlags),
     /// Write a model folder in another number format and measure what it changes
     Export {
         /// Model folder
@@ -138,17 +156,7 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             Ok(ExitCode::from(if checked.report.has_errors() { 2 } else { 0 }))
         }
         Command::Fit { config, out, resume, json: as_json } => {
-            let stop = Arc::new(AtomicBool::new(false));
-            let flag = Arc::clone(&stop);
-            // A second Ctrl-C ends the program at once: the last checkpoint is whole in any case.
-            let handler = move || {
-                if flag.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-            };
-            ctrlc::set_handler(handler).map_err(|error| {
-                TrainError::Usage(format!("cannot listen for Ctrl-C ({error}); start the program from a normal shell"))
-            })?;
+            let stop = stop_flag()?;
             let summary = fit(&config, &out, resume, &stop)?;
             if as_json {
                 json(&summary);
@@ -158,12 +166,36 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Pretrain { config, out, resume, json: as_json } => {
+            let summary = pretrain(&config, &out, resume, &*stop_flag()?)?;
+            if as_json {
+                json(&summary);
+            } else {
+                let area = summary.pair_area.map_or(String::new(), |area| format!(", pairs AUC {area:.4}"));
+                println!(
+                    "held-out loss {:.4}{area}, {} steps, base model: {}",
+                    summary.masked_loss,
+                    summary.steps,
+                    summary.model.display()
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Eval { model, data, map, out, device, json: as_json } => {
             let scores = eval(&model, &data, &ColumnMap::for_chats(&map)?, &out, &device)?;
             if as_json {
                 json(&scores);
             } else {
                 println!("{}\n\nwritten to {}", report(&scores), out.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench(flags) => {
+            let figures = bench(&flags)?;
+            if flags.json {
+                json(&figures);
+            } else {
+                println!("{}", table(&figures));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -194,4 +226,19 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 fn json(value: &impl serde::Serialize) {
     println!("{}", serde_json::to_string_pretty(value).expect("plain data is always JSON"));
+}
+
+/// Becomes true at the first Ctrl-C. A second one ends the program at once: the last checkpoint is whole in any case.
+fn stop_flag() -> Result<Arc<AtomicBool>, TrainError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| {
+        TrainError::Usage(format!("cannot listen for Ctrl-C ({error}); start the program from a normal shell"))
+    })?;
+    Ok(stop)
 }

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use yingda_datasets::KnowledgeEntry;
-use yingda_models::{Seeded, TextTokenizer};
+use yingda_models::{Encoded, Seeded, TextTokenizer};
 
 use crate::TrainError;
 
 /// Tokens of one entry's wordings.
 struct Wordings {
-    train: Vec<Vec<u32>>,
-    held_out: Option<Vec<u32>>,
+    train: Vec<Encoded>,
+    held_out: Option<Encoded>,
 }
 
 /// The wordings of an entry that may be learnt from, and the one that is held out: the last, when there are three or more.
@@ -50,7 +50,7 @@ impl KnowledgePairs {
             .iter()
             .map(|entry| {
                 let (train, held_out) = wordings(entry);
-                let tokens = |wording: &str| Ok::<_, TrainError>(tokenizer.encode(wording)?.ids);
+                let tokens = |wording: &str| Ok::<_, TrainError>(tokenizer.encode(wording)?);
                 let train = train.into_iter().map(tokens).collect::<Result<_, _>>()?;
                 Ok(Wordings { train, held_out: held_out.map(tokens).transpose()? })
             })
@@ -59,7 +59,7 @@ impl KnowledgePairs {
     }
 
     /// Draws two different wordings each of up to `count` different entries.
-    pub fn draw(&self, count: usize, generator: &mut Seeded) -> Vec<(&[u32], &[u32])> {
+    pub fn draw(&self, count: usize, generator: &mut Seeded) -> Vec<(&Encoded, &Encoded)> {
         let mut usable: Vec<&Wordings> = self.entries.iter().filter(|entry| entry.train.len() >= 2).collect();
         let count = count.min(usable.len());
         for index in 0..count {
@@ -71,26 +71,26 @@ impl KnowledgePairs {
             .map(|entry| {
                 let first = generator.below(entry.train.len());
                 let second = (first + 1 + generator.below(entry.train.len() - 1)) % entry.train.len();
-                (entry.train[first].as_slice(), entry.train[second].as_slice())
+                (&entry.train[first], &entry.train[second])
             })
             .collect()
     }
 
     /// Training wordings with the index of their entry.
-    pub fn indexed(&self) -> Vec<(usize, &[u32])> {
+    pub fn indexed(&self) -> Vec<(usize, &Encoded)> {
         self.entries
             .iter()
             .enumerate()
-            .flat_map(|(entry, wordings)| wordings.train.iter().map(move |ids| (entry, ids.as_slice())))
+            .flat_map(|(entry, wordings)| wordings.train.iter().map(move |text| (entry, text)))
             .collect()
     }
 
     /// Held-out wordings with the index of their entry.
-    pub fn held_out(&self) -> Vec<(usize, &[u32])> {
+    pub fn held_out(&self) -> Vec<(usize, &Encoded)> {
         self.entries
             .iter()
             .enumerate()
-            .filter_map(|(entry, wordings)| Some((entry, wordings.held_out.as_deref()?)))
+            .filter_map(|(entry, wordings)| Some((entry, wordings.held_out.as_ref()?)))
             .collect()
     }
 }

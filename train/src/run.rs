@@ -9,7 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use yingda_models::{
-    Batch, Labels, Mode, ModelSettings, MultiTaskModel, Pooling, Seeded, Temperatures, TextTokenizer, Thresholds,
+    Batch, Encoded, Labels, Learner, ModelSettings, MultiTaskModel, Pooling, Seeded, Temperatures, TextTokenizer,
+    Thresholds,
 };
 
 use crate::{
@@ -30,7 +31,6 @@ mod streams {
     pub(super) const EPOCH: u64 = 1 << 20;
     pub(super) const DROPOUT: u64 = 1 << 40;
     pub(super) const PAIRS: u64 = 1 << 41;
-    pub(super) const PAIR_DROPOUT: u64 = 1 << 42;
     pub(super) const TOKENS: u64 = 1 << 43;
 }
 
@@ -70,6 +70,34 @@ pub(crate) struct Run<'a> {
     pub(crate) epochs: Vec<EpochLine>,
 }
 
+/// Cuts a file of lines to its first `lines`, and returns them.
+pub(crate) fn cut_lines(path: &Path, lines: usize) -> Result<Vec<String>, TrainError> {
+    let text = match std::fs::read_to_string(path) {
+        // Stopped before the first line.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.map_err(TrainError::io("read", path))?,
+    };
+    let kept: Vec<String> = text.lines().take(lines).map(str::to_owned).collect();
+    let mut text = kept.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    std::fs::write(path, text).map_err(TrainError::io("write", path))?;
+    Ok(kept)
+}
+
+/// Adds one line of JSON to a file.
+pub(crate) fn append_line(path: &Path, line: &impl Serialize) -> Result<(), TrainError> {
+    let mut text = serde_json::to_string(line).expect("plain data is always JSON");
+    text.push('\n');
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(TrainError::io("write", path))
+}
+
 /// The losses of one step, apart.
 #[derive(Default)]
 struct StepLosses {
@@ -82,25 +110,15 @@ struct StepLosses {
 
 impl Run<'_> {
     pub(crate) fn resume(&mut self) -> Result<(), TrainError> {
-        let state = state::load(self.out, self.model.variables(), &mut self.optimizer)?;
+        let state: State = state::load_progress(self.out, self.model.variables())?;
+        state::load_moments(self.out, &mut self.optimizer, state.step)?;
         if state.data_fingerprint != self.state.data_fingerprint {
             return Err(TrainError::Usage(
                 "--resume: the data is not what the run began with; put the old files back, or start a new run".into(),
             ));
         }
-        let path = self.metrics_path();
-        let text = match std::fs::read_to_string(&path) {
-            // Stopped before the first line.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            text => text.map_err(TrainError::io("read", &path))?,
-        };
-        let kept: Vec<&str> = text.lines().take(state.metric_lines).collect();
+        let kept = cut_lines(&self.metrics_path(), state.metric_lines)?;
         self.epochs = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let mut text = kept.join("\n");
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        std::fs::write(&path, text).map_err(TrainError::io("write", &path))?;
         output::line(&format!("resumed after epoch {}, step {}", state.epoch, state.step));
         self.state = state;
         Ok(())
@@ -111,21 +129,13 @@ impl Run<'_> {
     }
 
     fn log(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
-        let path = self.metrics_path();
-        let mut text = serde_json::to_string(line).expect("plain data is always JSON");
-        text.push('\n');
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(TrainError::io("write", &path))?;
+        append_line(&self.metrics_path(), line)?;
         self.state.metric_lines += 1;
         Ok(())
     }
 
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let lengths: Vec<usize> = self.train.iter().map(|example| example.ids.len()).collect();
+        let lengths: Vec<usize> = self.train.iter().map(|example| example.encoded.ids.len()).collect();
         let mut generator = Seeded::new(self.config.seed, streams::EPOCH + epoch as u64);
         examples::batches(&lengths, self.config.batch_size, &mut generator)
     }
@@ -141,6 +151,7 @@ impl Run<'_> {
         let total = per_epoch * config.epochs;
         let warm_up = (total as f64 * config.warm_up) as usize;
         let peak = config.learning_rate.unwrap_or(if config.base.is_some() { 5e-5 } else { 5e-4 });
+        let mut learner = Learner::new(self.model)?;
         let bar = output::bar(total, "fit");
         bar.set_position(self.state.step as u64);
 
@@ -160,7 +171,7 @@ impl Run<'_> {
                     });
                 }
                 let rate = learning_rate(peak, self.state.step, warm_up, total);
-                let step = self.step(batch, &weights, rate)?;
+                let step = self.step(&mut learner, batch, &weights, rate)?;
                 tokens += step.tokens;
                 losses += step.total;
                 steps += 1;
@@ -204,27 +215,35 @@ impl Run<'_> {
         self.state.best_score.is_some() && self.state.epoch - self.state.best_epoch >= self.config.patience
     }
 
-    fn step(&mut self, batch: &[usize], weights: &[Vec<f32>; 2], rate: f64) -> Result<StepLosses, TrainError> {
+    fn step(
+        &mut self,
+        learner: &mut Learner<'_>,
+        batch: &[usize],
+        weights: &[Vec<f32>; 2],
+        rate: f64,
+    ) -> Result<StepLosses, TrainError> {
         let config = self.config;
         let device = self.model.device();
         let rows: Vec<&Example> = batch.iter().map(|&index| &self.train[index]).collect();
         let mut hiding = Seeded::new(config.seed, streams::TOKENS + self.state.step as u64);
-        let ids: Vec<Vec<u32>> = rows.iter().map(|row| self.hide(&row.ids, &mut hiding)).collect();
-        let mut losses = StepLosses { tokens: ids.iter().map(|ids| ids.len()).sum(), ..StepLosses::default() };
-        let mut dropout = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64);
-        let output =
-            self.model.forward(&Batch::new(&ids, self.tokenizer.padding(), device)?, Mode::Train(&mut dropout))?;
+        let mut texts = Batch::default();
+        rows.iter().for_each(|row| self.hide(&row.encoded, &mut hiding, &mut texts));
+        let mut losses = StepLosses { tokens: texts.tokens(), ..StepLosses::default() };
+        learner.clear();
+        let seeds = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64).seeds();
+        let pass = learner.forward(texts, seeds[0])?;
         let intents: Vec<Option<u32>> = rows.iter().map(|row| row.intent).collect();
         let sentiments: Vec<Option<u32>> = rows.iter().map(|row| row.sentiment).collect();
         let mut total = loss::zero(device)?;
-        if let Some(part) = loss::cross_entropy(&output.intent_logits, &intents, &weights[0])? {
+        if let Some(part) = loss::cross_entropy(&pass.output.intent_logits, &intents, &weights[0])? {
             losses.intent = Some(f64::from(part.to_scalar::<f32>()?));
             total = (total + (part * config.intent_weight)?)?;
         }
-        if let Some(part) = loss::cross_entropy(&output.sentiment_logits, &sentiments, &weights[1])? {
+        if let Some(part) = loss::cross_entropy(&pass.output.sentiment_logits, &sentiments, &weights[1])? {
             losses.sentiment = Some(f64::from(part.to_scalar::<f32>()?));
             total = (total + (part * config.sentiment_weight)?)?;
         }
+        let mut passes = vec![pass];
         if let Some(pairs) = self.pairs
             && config.contrastive_weight > 0.0
         {
@@ -232,16 +251,16 @@ impl Run<'_> {
             let drawn = pairs.draw(config.contrastive_pairs, &mut generator);
             if drawn.len() >= 2 {
                 let count = drawn.len();
-                let (left, right): (Vec<&[u32]>, Vec<&[u32]>) = drawn.into_iter().unzip();
-                let rows: Vec<Vec<u32>> =
-                    left.into_iter().chain(right).map(|ids| self.hide(ids, &mut generator)).collect();
-                losses.tokens += rows.iter().map(|ids| ids.len()).sum::<usize>();
-                let mut dropout = Seeded::new(config.seed, streams::PAIR_DROPOUT + self.state.step as u64);
-                let batch = Batch::new(&rows, self.tokenizer.padding(), device)?;
-                let embedding = self.model.forward(&batch, Mode::Train(&mut dropout))?.embedding;
+                let (left, right): (Vec<&Encoded>, Vec<&Encoded>) = drawn.into_iter().unzip();
+                let mut texts = Batch::default();
+                left.into_iter().chain(right).for_each(|text| self.hide(text, &mut generator, &mut texts));
+                losses.tokens += texts.tokens();
+                let pass = learner.forward(texts, seeds[1])?;
+                let embedding = &pass.output.embedding;
                 let part = loss::info_nce(&embedding.narrow(0, 0, count)?, &embedding.narrow(0, count, count)?, 0.05)?;
                 losses.contrastive = Some(f64::from(part.to_scalar::<f32>()?));
                 total = (total + (part * config.contrastive_weight)?)?;
+                passes.push(pass);
             }
         }
         losses.total = f64::from(total.to_scalar::<f32>()?);
@@ -249,19 +268,22 @@ impl Run<'_> {
         if !losses.total.is_finite() {
             return Err(diverged());
         }
-        let norm = self.optimizer.step(self.model.variables(), &total.backward()?, rate)?;
+        learner.backward(&total, passes)?;
+        let norm = self.optimizer.step(self.model.variables(), learner.gradients(), rate)?;
         if !norm.is_finite() {
             return Err(TrainError::Diverged { step: self.state.step, run: self.out.to_owned() });
         }
         Ok(losses)
     }
 
-    /// The tokens with some of them hidden; the first and the last, which are special, stay.
-    fn hide(&self, ids: &[u32], generator: &mut Seeded) -> Vec<u32> {
-        let mut ids = ids.to_vec();
-        let Some(mask) = self.tokenizer.mask() else { return ids };
-        if self.config.token_dropout > 0.0 && ids.len() > 2 {
-            let last = ids.len() - 1;
+    /// Adds the tokens to `batch`, some of them hidden; the first and the last of the text, which are special, stay.
+    fn hide(&self, text: &Encoded, generator: &mut Seeded, batch: &mut Batch) {
+        let mut ids = text.ids.clone();
+        if let Some(mask) = self.tokenizer.mask()
+            && self.config.token_dropout > 0.0
+            && text.own > 2
+        {
+            let last = text.own - 1;
             let kept = generator.dropout_mask(last - 1, self.config.token_dropout);
             for (id, kept) in ids[1..last].iter_mut().zip(kept) {
                 if kept == 0.0 {
@@ -269,7 +291,7 @@ impl Run<'_> {
                 }
             }
         }
-        ids
+        batch.push(&ids, text.own);
     }
 
     fn finish_epoch(
@@ -322,7 +344,7 @@ impl Run<'_> {
     }
 
     fn scored(&self, examples: &[Example]) -> Result<Scored, TrainError> {
-        eval::score_examples(self.model, self.tokenizer, &self.settings(), examples)
+        eval::score_examples(self.model, &self.settings(), examples)
     }
 
     fn settings(&self) -> ModelSettings {
@@ -331,6 +353,7 @@ impl Run<'_> {
             labels: self.labels.clone(),
             pooling: Pooling::Mean,
             max_tokens: self.config.max_tokens,
+            context_turns: self.config.context_turns,
             text: self.tokenizer.contract().clone(),
             temperatures: Temperatures::default(),
             thresholds: Thresholds::default(),
@@ -343,9 +366,9 @@ impl Run<'_> {
     #[expect(clippy::type_complexity, reason = "scores with an index of (entry, embedding)")]
     fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(usize, Vec<f32>)>)>, TrainError> {
         let Some(pairs) = self.pairs else { return Ok(None) };
-        let embed = |rows: &[(usize, &[u32])]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
-            let ids: Vec<&[u32]> = rows.iter().map(|row| row.1).collect();
-            let embeddings = eval::embed(self.model, self.tokenizer, &ids)?;
+        let embed = |rows: &[(usize, &Encoded)]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
+            let texts: Vec<&Encoded> = rows.iter().map(|row| row.1).collect();
+            let embeddings = eval::embed(self.model, &texts)?;
             Ok(rows.iter().map(|row| row.0).zip(embeddings).collect())
         };
         let index = embed(&pairs.indexed())?;
@@ -381,8 +404,8 @@ impl Run<'_> {
             ));
             return Ok((settings, None));
         };
-        let ids: Vec<&[u32]> = unseen.iter().map(|example| example.ids.as_slice()).collect();
-        let embeddings = eval::embed(self.model, self.tokenizer, &ids)?;
+        let texts: Vec<&Encoded> = unseen.iter().map(|example| &example.encoded).collect();
+        let embeddings = eval::embed(self.model, &texts)?;
         let (mut rows, mut hits) = (Vec::new(), Vec::new());
         for ((probabilities, gold), embedding) in intents.iter().zip(&embeddings) {
             let ranked = retrieval::rank(embedding, &index);

@@ -37,7 +37,7 @@ pub(crate) fn folder(run: &Path) -> PathBuf {
 
 pub(crate) fn save(
     run: &Path,
-    state: &State,
+    state: &impl Serialize,
     variables: &BTreeMap<String, Var>,
     optimizer: &AdamW,
 ) -> Result<(), TrainError> {
@@ -52,7 +52,11 @@ pub(crate) fn save(
     })?)
 }
 
-pub(crate) fn load(run: &Path, variables: &BTreeMap<String, Var>, optimizer: &mut AdamW) -> Result<State, TrainError> {
+/// Where the run in `run` stands; its variables are set to what they were.
+pub(crate) fn load_progress<S: serde::de::DeserializeOwned>(
+    run: &Path,
+    variables: &BTreeMap<String, Var>,
+) -> Result<S, TrainError> {
     let folder = folder(run);
     let path = folder.join("state.json");
     let text = std::fs::read(&path).map_err(|source| {
@@ -65,11 +69,15 @@ pub(crate) fn load(run: &Path, variables: &BTreeMap<String, Var>, optimizer: &mu
             TrainError::io("read", &path)(source)
         }
     })?;
-    let state: State = serde_json::from_slice(&text)
+    let state = serde_json::from_slice(&text)
         .map_err(|error| TrainError::Usage(format!("{} is damaged ({error}); start the run anew", path.display())))?;
     set_weights(variables, &folder.join("weights.safetensors"))?;
-    optimizer.restore(state.step, read_tensors(&folder.join("moments.safetensors"))?)?;
     Ok(state)
+}
+
+/// The optimiser's moments after `steps` steps.
+pub(crate) fn load_moments(run: &Path, optimizer: &mut AdamW, steps: usize) -> Result<(), TrainError> {
+    Ok(optimizer.restore(steps, read_tensors(&folder(run).join("moments.safetensors"))?)?)
 }
 
 /// Copies of the variables as they are now.

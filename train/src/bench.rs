@@ -1,0 +1,275 @@
+//! `bench`: how fast this program trains and serves, beside a peer that is measured in the same run.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use candle_core::Device;
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use yingda_models::{
+    Batch, BertConfig, Labels, Learner, MultiTaskModel, Parameters, SENTIMENTS, Seeded, ServingPrecision,
+};
+
+use crate::{
+    TrainError, loss,
+    optimizer::{AdamW, AdamWSettings},
+    output,
+};
+
+/// Labels of the classifier that is timed.
+const LABELS: usize = 30;
+/// Entries of the vocabulary: those of Google's Chinese BERT.
+const VOCABULARY: usize = 21_128;
+/// 32 messages of a chat: most are short, some are long. The same as in `bench/serving_speed.py`.
+const LENGTHS: [usize; 32] = [
+    5, 9, 14, 7, 22, 11, 64, 6, 17, 12, 8, 31, 10, 19, 5, 13, 26, 9, 15, 48, 7, 12, 38, 6, 20, 11, 16, 8, 55, 10, 24, 18,
+];
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Training steps; the peer is PyTorch with transformers (`bench/training_speed.py`)
+    Training,
+    /// Forward passes in f32 and int8; the peer is onnxruntime (`bench/serving_speed.py`)
+    Serving,
+}
+
+/// Size of an encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// 4 layers of width 256
+    Mini,
+    /// 12 layers of width 768, as BERT base
+    Base,
+}
+
+impl Shape {
+    fn name(self) -> &'static str {
+        if self == Self::Mini { "mini" } else { "base" }
+    }
+
+    fn config(self) -> BertConfig {
+        let (layers, hidden) = if self == Self::Mini { (4, 256) } else { (12, 768) };
+        BertConfig {
+            vocab_size: VOCABULARY,
+            hidden_size: hidden,
+            num_hidden_layers: layers,
+            num_attention_heads: hidden / 64,
+            intermediate_size: 4 * hidden,
+            max_position_embeddings: 512,
+            ..BertConfig::default()
+        }
+    }
+}
+
+/// Flags of `bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchFlags {
+    /// What is timed
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// Encoder sizes
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [Shape::Mini, Shape::Base])]
+    pub shape: Vec<Shape>,
+    /// Threads of both sides
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Least seconds that every figure is measured over
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// A Python interpreter with the peer's packages (tests/python/requirements.txt); without it only this program is timed
+    #[arg(long, value_name = "PROGRAM")]
+    pub python: Option<PathBuf>,
+    /// Folder of the peers' scripts
+    #[arg(long, default_value = "bench", value_name = "FOLDER")]
+    pub scripts: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// Encoder size.
+    pub shape: &'static str,
+    /// What was run, such as `1 x 16`.
+    pub work: String,
+    /// Number format.
+    pub precision: &'static str,
+    /// Our median, in milliseconds.
+    pub milliseconds: f64,
+    /// The peer's median, in milliseconds.
+    pub peer_milliseconds: Option<f64>,
+}
+
+impl Figure {
+    /// How many times as fast as the peer; above 1 is faster.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.peer_milliseconds? / self.milliseconds)
+    }
+}
+
+/// Measures what `flags` ask for.
+///
+/// # Errors
+/// When a tensor operation fails, or the peer cannot be run.
+pub fn bench(flags: &BenchFlags) -> Result<Vec<Figure>, TrainError> {
+    // Fails when the pool exists already: then the caller chose the number of threads.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(flags.threads).build_global();
+    let mut figures = Vec::new();
+    for &shape in &flags.shape {
+        match flags.kind {
+            Kind::Training => figures.push(training(shape, flags)?),
+            Kind::Serving => figures.extend(serving(shape, flags)?),
+        }
+    }
+    Ok(figures)
+}
+
+/// The figures as a table.
+pub fn table(figures: &[Figure]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["encoder", "work", "precision", "ms", "peer ms", "times as fast"]);
+    for figure in figures {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        table.add_row([
+            figure.shape.to_owned(),
+            figure.work.clone(),
+            figure.precision.to_owned(),
+            format!("{:.2}", figure.milliseconds),
+            number(figure.peer_milliseconds),
+            number(figure.ratio()),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// Median milliseconds of `work`, run for at least `seconds` and five times, after three that are not counted.
+fn median(seconds: f64, mut work: impl FnMut() -> Result<(), TrainError>) -> Result<f64, TrainError> {
+    let mut times = Vec::new();
+    let started = Instant::now();
+    for round in 0.. {
+        let one = Instant::now();
+        work()?;
+        if round >= 3 {
+            times.push(one.elapsed().as_secs_f64() * 1e3);
+        }
+        if times.len() >= 5 && started.elapsed() >= Duration::from_secs_f64(seconds) {
+            break;
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn model(shape: Shape, trainable: bool) -> Result<MultiTaskModel, TrainError> {
+    let labels = Labels {
+        intents: (0..LABELS).map(|index| index.to_string()).collect(),
+        sentiments: SENTIMENTS.map(str::to_owned).to_vec(),
+    };
+    let parameters = Parameters::new(Default::default(), trainable, 1, 0.02, &Device::Cpu);
+    Ok(MultiTaskModel::new(parameters, &shape.config(), &labels, &Device::Cpu)?.0)
+}
+
+fn texts(lengths: &[usize]) -> Batch {
+    let mut generator = Seeded::new(1, 1);
+    let mut batch = Batch::default();
+    for &length in lengths {
+        let ids: Vec<u32> = (0..length).map(|_| 1 + generator.below(VOCABULARY - 1) as u32).collect();
+        batch.push(&ids, length);
+    }
+    batch
+}
+
+/// A training step as `fit` does it: forward with dropout, loss, backward, clipping, one AdamW step.
+fn training(shape: Shape, flags: &BenchFlags) -> Result<Figure, TrainError> {
+    output::line(&format!("{}: training steps of 32 x 32 tokens", shape.name()));
+    let model = model(shape, true)?;
+    let mut learner = Learner::new(&model)?;
+    let mut optimizer = AdamW::new(AdamWSettings::default());
+    let batch = texts(&[32; 32]);
+    let labels: Vec<Option<u32>> = (0..32).map(|row| Some(row % LABELS as u32)).collect();
+    let mut step = 0;
+    let milliseconds = median(flags.seconds, || {
+        step += 1;
+        learner.clear();
+        let pass = learner.forward(batch.clone(), step)?;
+        let loss = loss::cross_entropy(&pass.output.intent_logits, &labels, &[1.0; LABELS])?;
+        learner.backward(&loss.expect("every row has a label"), vec![pass])?;
+        optimizer.step(model.variables(), learner.gradients(), 5e-5)?;
+        Ok(())
+    })?;
+    let peer = match &flags.python {
+        None => None,
+        Some(python) => {
+            let threads = flags.threads.to_string();
+            let found = peer(
+                python,
+                &flags.scripts.join("training_speed.py"),
+                &["--shape", shape.name(), "--threads", &threads, "--json"],
+            )?;
+            found["shapes"][shape.name()]["step_milliseconds"].as_f64()
+        }
+    };
+    Ok(Figure {
+        shape: shape.name(),
+        work: "training step, 32 x 32".into(),
+        precision: "f32",
+        milliseconds,
+        peer_milliseconds: peer,
+    })
+}
+
+fn serving(shape: Shape, flags: &BenchFlags) -> Result<Vec<Figure>, TrainError> {
+    let mut model = model(shape, false)?;
+    let works: [(&str, Vec<usize>); 5] = [
+        ("1 x 16", vec![16]),
+        ("1 x 64", vec![64]),
+        ("32 x 16", vec![16; 32]),
+        ("32 x 64", vec![64; 32]),
+        ("mixed", LENGTHS.to_vec()),
+    ];
+    let mut figures = Vec::new();
+    for (precision, name) in [(ServingPrecision::F32, "f32"), (ServingPrecision::Int8, "int8")] {
+        model.serve_in(precision)?;
+        for (work, lengths) in &works {
+            output::line(&format!("{}, {name}: {work}", shape.name()));
+            let batch = texts(lengths);
+            let milliseconds = median(flags.seconds, || Ok(model.run(&batch).map(drop)?))?;
+            figures.push(Figure {
+                shape: shape.name(),
+                work: (*work).to_owned(),
+                precision: name,
+                milliseconds,
+                peer_milliseconds: None,
+            });
+        }
+    }
+    Ok(figures)
+}
+
+/// Runs a peer's script and reads the JSON that it prints.
+fn peer(python: &Path, script: &Path, arguments: &[&str]) -> Result<serde_json::Value, TrainError> {
+    output::line(&format!("peer: {}", script.display()));
+    let run = Command::new(python).arg(script).args(arguments).output().map_err(|error| {
+        TrainError::Usage(format!("--python {} cannot be run: {error}; name a Python interpreter", python.display()))
+    })?;
+    if !run.status.success() {
+        let said = String::from_utf8_lossy(&run.stderr);
+        return Err(TrainError::Usage(format!(
+            "{} failed: {}; install what tests/python/requirements.txt names for --python, and run from the repository's root",
+            script.display(),
+            said.trim().lines().last().unwrap_or_default()
+        )));
+    }
+    serde_json::from_slice(&run.stdout)
+        .map_err(|error| TrainError::Usage(format!("{} did not print JSON: {error}", script.display())))
+}
