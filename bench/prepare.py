@@ -153,7 +153,8 @@ def securities(data, out):
     }
     known = {key(text) for _, text in index}
     same = sum(key(text) in known for _, text in queries)
-    print(f"securities-retrieval: {len(index):,} texts of {len(standard)} entries, {len(queries):,} queries ({same} stand in the index)")
+    counts = f"{len(index):,} texts of {len(standard)} entries, {len(queries):,} queries ({same} of them stand in the index)"
+    print(f"securities-retrieval: {counts}")
     return standard, train, test
 
 
@@ -174,8 +175,10 @@ def jd(data, out):
         return row["intent"] if row["intent"] in commonest else rest
 
     def folds(rows):
-        sides = lambda number: ([r for r in rows if fold[r["session_id"]] != number], [r for r in rows if fold[r["session_id"]] == number])  # noqa: E731,E501
-        return [(f"fold-{number}", *sides(number)) for number in range(FOLDS)]
+        def side(number, tested):
+            return [row for row in rows if (fold[row["session_id"]] == number) == tested]
+
+        return [(f"fold-{number}", side(number, False), side(number, True)) for number in range(FOLDS)]
 
     out.task("jd-acts", "intent", folds([{**row, "intent": act(row, None)} for row in rows]))
     out.task("jd-acts-other", "intent", folds([{**row, "intent": act(row, "OTHER")} for row in rows]))

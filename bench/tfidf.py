@@ -265,8 +265,12 @@ def run_tasks(folder, only):
     if (folder / "tasks.json").is_file():
         kinds = {"classification": classification, "retrieval": retrieval, "pairs": pairs}
         tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
-        tasks = {name: task for name, task in tasks.items() if task["kind"] in kinds and (task["kind"] != "pairs" or "test" in task)}
-        steps = {name: (task["kind"], lambda task=task: kinds[task["kind"]](folder, task)) for name, task in tasks.items()}
+        steps = {
+            name: (task["kind"], lambda task=task: kinds[task["kind"]](folder, task))
+            for name, task in tasks.items()
+            # Text and pairs to pretrain on have nothing to score.
+            if task["kind"] in kinds and (task["kind"] != "pairs" or "test" in task)
+        }
     elif (folder / "splits").is_dir():
         steps = {
             name: ("classification", lambda sides=sides: classify(*sides)) for name, sides in read_run(folder).items()
@@ -306,7 +310,8 @@ def table(results):
 
 def main():
     parser = argparse.ArgumentParser(description="TF-IDF, logistic regression and BM25 on the benchmarks or on a run.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="what bench/prepare.py filled, or a run of `yingda-train fit`")
+    help_folder = "what bench/prepare.py filled, or a run of `yingda-train fit`"
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=help_folder)
     parser.add_argument("--only", nargs="+", metavar="TASK", help="only these tasks")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
