@@ -38,7 +38,8 @@ fn write_data(folder: &Path) {
     write("faq-securities/replies.jsonl", lines(&mut standard.iter().map(|(id, q)| json!({"id": id, "question": q}))));
     let train = [asked("我有#能开户吗", "std-1"), asked("卖了#想销户了", "std-2")].concat();
     write("faq-securities/intent_train.jsonl", single("train", &train));
-    let dev = [(String::from("App上如何开户"), "std-1", ""), (String::from("把我的户头销了吧谢谢各位老师"), "std-2", "")];
+    let dev =
+        [(String::from("App上如何开户"), "std-1", ""), (String::from("把我的户头销了吧谢谢各位老师"), "std-2", "")];
     write("faq-securities/intent_dev.jsonl", single("dev", &dev));
     write("faq-securities/hard_negatives.tsv", "query_id\tfaq_id\ntrain-0\tstd-2\ndev-0\tstd-2\n".into());
 
@@ -55,8 +56,14 @@ fn write_data(folder: &Path) {
     let unlabelled = unlabelled.map(|text| (text.to_owned(), "", ""));
     write("chats-jd-unlabelled/chats.jsonl", single("u", &unlabelled));
 
-    write("intent-assistant/train.jsonl", single("at", &[asked("播放#的视频", "video"), asked("#今天多少钱", "stock")].concat()));
-    write("intent-assistant/dev.jsonl", single("ad", &[asked("来一段#视频", "video"), asked("看看#多少钱", "stock")].concat()));
+    write(
+        "intent-assistant/train.jsonl",
+        single("at", &[asked("播放#的视频", "video"), asked("#今天多少钱", "stock")].concat()),
+    );
+    write(
+        "intent-assistant/dev.jsonl",
+        single("ad", &[asked("来一段#视频", "video"), asked("看看#多少钱", "stock")].concat()),
+    );
     let opinions = |form: &str, rows: usize| -> Vec<(String, &'static str, &'static str)> {
         let opinion = |row: usize| if row.is_multiple_of(2) { ("很好", "positive") } else { ("太差", "negative") };
         (0..rows).map(|row| (format!("{form}{row}号{}", opinion(row).0), "", opinion(row).1)).collect()
@@ -73,8 +80,14 @@ fn write_data(folder: &Path) {
         pairs += &format!("A\t花呗{chain}怎么还\t如何还花呗{chain}\t1\nA\t如何还花呗{chain}\t花呗{chain}怎么开\t0\n");
     }
     write("question-pairs-finance/pairs.tsv", pairs);
-    write("question-pairs-general/pairs.tsv", "q1\tq2\tlabel\n今天几号\t几号了今天\t1\n今天几号\t天上有云吗\t0\n".into());
-    write("faq-gamedev/replies.jsonl", lines(&mut [json!({"id": "e", "question": "怎么画圆", "answer": "用画笔"})].into_iter()));
+    write(
+        "question-pairs-general/pairs.tsv",
+        "q1\tq2\tlabel\n今天几号\t几号了今天\t1\n今天几号\t天上有云吗\t0\n".into(),
+    );
+    write(
+        "faq-gamedev/replies.jsonl",
+        lines(&mut [json!({"id": "e", "question": "怎么画圆", "answer": "用画笔"})].into_iter()),
+    );
     write("replies-realestate/pairs.tsv", "row\tquestion\treply\tlabel\n0\t几楼\t十楼\t1\n".into());
     write("sentiment-chatbot/messages.jsonl", single("b", &asked("我也有#呀", "")));
     write("sentiment-tv/messages.jsonl", single("t", &asked("快把#给我", "")));
@@ -182,12 +195,18 @@ fn what_is_held_out_is_never_learnt_from() {
         }
     }
     assert!(lines > 200, "{lines}");
-    assert_eq!(made["pretrain/jd_unlabelled.txt"].lines().collect::<Vec<_>>(), ["您好，请问您要问的是耳机几号能送到我家吗", "我想问问保修"]);
+    assert_eq!(
+        made["pretrain/jd_unlabelled.txt"].lines().collect::<Vec<_>>(),
+        ["您好，请问您要问的是耳机几号能送到我家吗", "我想问问保修"]
+    );
     assert_eq!((made["pretrain/news_titles_thuc.txt"].as_str(), made["pretrain/tech_weekly.txt"].as_str()), ("", ""));
     assert_eq!(made["pretrain/abstracts_csl.txt"], "abstracts_csl的一句话\n");
     let pairs = &made["pretrain/pairs.tsv"];
     assert!(texts_of_pairs(pairs).is_disjoint(&held_out), "{pairs}");
-    assert!(pairs.contains("我有外套能开户吗\t怎么开户\t1\n") && pairs.contains("我有外套能开户吗\t怎么销户\t0\n"), "{pairs}");
+    assert!(
+        pairs.contains("我有外套能开户吗\t怎么开户\t1\n") && pairs.contains("我有外套能开户吗\t怎么销户\t0\n"),
+        "{pairs}"
+    );
 
     let peer = Command::new(&python)
         .arg(root().join("bench/tfidf.py"))
