@@ -18,17 +18,16 @@ BLUE, RED, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#8c8c8c"
 
 
 def _find_chinese_font():
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    for name in CHINESE_FONTS:
-        if name in installed:
-            return name
-    # matplotlib keeps a list of fonts and does not see what was installed after it was made.
-    for path in sorted(font_manager.findSystemFonts()):
-        name = Path(path).stem.lower()
-        if "cjk" in name or name.startswith(("wqy", "droidsansfallback")):
-            font_manager.fontManager.addfont(path)
-            return font_manager.fontManager.ttflist[-1].name
-    return None
+    names = [font.name for font in font_manager.fontManager.ttflist]
+    if not set(CHINESE_FONTS) & set(names):
+        # matplotlib keeps a list of fonts and does not see what was installed after it was made.
+        for path in sorted(font_manager.findSystemFonts()):
+            file = Path(path).stem.lower()
+            if "cjk" in file or file.startswith(("wqy", "droidsansfallback")):
+                font_manager.fontManager.addfont(path)
+        added = [font.name for font in font_manager.fontManager.ttflist[len(names) :]]
+        return next((name for name in CHINESE_FONTS if name in added), next(iter(added), None))
+    return next(name for name in CHINESE_FONTS if name in names)
 
 
 CHINESE_FONT = _find_chinese_font()
