@@ -88,7 +88,7 @@ fn notebooks_run_from_a_clean_kernel() {
 
     // The sample has times and channels, our own chats have neither.
     let said = execute(&python, "look_at_the_chats.ipynb", &[]);
-    assert!(said.contains("different texts in 5,514 messages of customers"), "{said}");
+    assert!(!said.contains("The file has no times.") && said.contains("mini_program"), "{said}");
     assert!(plots(&said) >= 5, "{said}");
     let said = execute(&python, "look_at_the_chats.ipynb", &[("YINGDA_CHATS", &chats)]);
     assert!(said.contains("The file has no times.") && said.contains("60 messages of customers"), "{said}");
