@@ -7,7 +7,7 @@ A model takes input_ids and attention_mask, and token_type_ids if it wants them,
 timed at batch 1 x 16, 1 x 64, 32 x 16 and 32 x 64 tokens without padding, and with a batch of mixed lengths (--lengths) that
 is padded to its longest text: the time is the median of as many passes as fit into --seconds, after three that are not
 counted. int8 is onnxruntime.quantization.quantize_dynamic with its default settings (--per-channel: a scale for each output
-channel) in a temporary file.
+channel) in a temporary file. A model that onnxruntime.transformers.optimizer has fused can be named like any other.
 
 --ids names a JSON file with lists of token ids, one a text. All of them go through the model as one batch, padded at the end
 with --padding, and the outputs come with the JSON under "outputs", nested as the tensors are, so that another engine's can be
@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -46,6 +47,17 @@ def open_model(path, threads):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own, many and undocumented
         raise Problem(f"{path} cannot be opened by onnxruntime: {error}") from error
+
+
+def quantize(path, small, per_channel):
+    # A model that was fused beforehand has operators whose types onnx cannot infer: they are floats.
+    options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+    try:
+        quantize_dynamic(
+            str(path), str(small), weight_type=QuantType.QInt8, per_channel=per_channel, extra_options=options
+        )
+    except Exception as error:  # as above
+        raise Problem(f"{path} cannot be quantized by onnxruntime: {error}") from error
 
 
 def inputs(session, texts, padding):
@@ -113,7 +125,7 @@ def run(arguments):
             raise Problem(f"{path} is missing; name an ONNX file.")
         with tempfile.TemporaryDirectory() as folder:
             small = Path(folder) / "int8.onnx"
-            quantize_dynamic(str(path), str(small), weight_type=QuantType.QInt8, per_channel=arguments.per_channel)
+            quantize(path, small, arguments.per_channel)
             for precision, file in [("fp32", path), ("int8", small)]:
                 session = open_model(file, arguments.threads)
                 found = {"model": str(path), "precision": precision, "bytes": file.stat().st_size}
