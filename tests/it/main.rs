@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
 mod arrows;
+mod benchmarks;
 mod golden;
 mod learning;
+mod notebooks;
 mod path;
 mod policy;
 mod qdrant_stand_in;
