@@ -76,9 +76,7 @@ impl ExportFlags {
         };
         Ok(match self.format {
             ExportFormat::Yingda => Exported::Weights(export(&self.model, &self.out, precision)?),
-            ExportFormat::HuggingFace => {
-                Exported::Weights(export_hugging_face(&self.model, &self.out, precision)?)
-            }
+            ExportFormat::HuggingFace => Exported::Weights(export_hugging_face(&self.model, &self.out, precision)?),
             ExportFormat::SentenceTransformers => {
                 Exported::Weights(export_sentence_transformers(&self.model, &self.out, precision)?)
             }

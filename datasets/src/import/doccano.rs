@@ -22,7 +22,8 @@ pub(super) struct Keys {
 impl Keys {
     /// Tells that no row has the key that labels are taken from.
     pub(super) fn tell(self, reader: &mut Reader<'_>) {
-        let given = [("--intent-from", &reader.options.intent_from), ("--sentiment-from", &reader.options.sentiment_from)];
+        let given =
+            [("--intent-from", &reader.options.intent_from), ("--sentiment-from", &reader.options.sentiment_from)];
         let there = self.others.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         let mut missing = Vec::new();
         if self.rows > 0 && given.iter().all(|(_, given)| given.is_none()) && self.labelled == [0, 0] {
@@ -189,7 +190,8 @@ mod tests {
         assert_eq!(imported.left_out["labels of a part of a text"], 1);
         assert_eq!(imported.messages[2].row, 4);
 
-        let array = "[\n{\"text\": \"怎么退货\", \"label\": [\"退货\"]},\n{\"text\": \"你好\", \"label\": [\"问候\"]}\n]";
+        let array =
+            "[\n{\"text\": \"怎么退货\", \"label\": [\"退货\"]},\n{\"text\": \"你好\", \"label\": [\"问候\"]}\n]";
         let imported = run(&ImportOptions::default(), &[("all.json", array)]);
         assert_eq!(rows(&imported), ["doccano-all-1 0 user 怎么退货 退货 -", "doccano-all-2 0 user 你好 问候 -"]);
     }
@@ -241,7 +243,8 @@ mod tests {
                 "error several_sentiments a.jsonl:7",
             ]
         );
-        let imported = run(&ImportOptions::default(), &[("a.jsonl", r#"{"text": "a", "annotations": [{"label": 3}]}"#)]);
+        let imported =
+            run(&ImportOptions::default(), &[("a.jsonl", r#"{"text": "a", "annotations": [{"label": 3}]}"#)]);
         assert_eq!(problems(&imported), ["error no_labels "]);
     }
 }

@@ -134,7 +134,9 @@ fn text_of(data: &Map<String, Value>, key: Option<&str>) -> Result<String, Strin
         _ => Err(format!("`{key}` of `data` is no string")),
     };
     if let Some(key) = key {
-        return data.get(key).map_or_else(|| Err(format!("`data` has no key `{key}`; it has {found}")), |v| take(key, v));
+        return data
+            .get(key)
+            .map_or_else(|| Err(format!("`data` has no key `{key}`; it has {found}")), |v| take(key, v));
     }
     if let Some(value) = data.get("text") {
         return take("text", value);
@@ -183,9 +185,7 @@ mod tests {
     fn tasks_become_messages() {
         let data = |text: &str| serde_json::json!({ "text": text });
         let both = annotation(vec![choice("intent", &["退货"]), choice("sentiment", &["Negative"])]);
-        let turn = |turn: u64, role: &str, text: &str| {
-            serde_json::json!({ "text": text, "session_id": 12, "turn": turn, "role": role, "channel": "app" })
-        };
+        let turn = |turn: u64, role: &str, text: &str| serde_json::json!({ "text": text, "session_id": 12, "turn": turn, "role": role, "channel": "app" });
         let imported = run(
             &ImportOptions::default(),
             vec![
@@ -227,7 +227,10 @@ mod tests {
         );
         let intents: Vec<_> = imported.messages.iter().map(|message| message.intent.as_deref()).collect();
         assert_eq!(intents, [Some("运费"), Some("运费"), None, Some("换货")]);
-        assert_eq!(problems(&imported), ["warning annotators_disagree a.json:2", "warning annotators_disagree a.json:3"]);
+        assert_eq!(
+            problems(&imported),
+            ["warning annotators_disagree a.json:2", "warning annotators_disagree a.json:3"]
+        );
         assert_eq!(imported.problems[0].message, "intent: `运费` (2), `退货` (1); `运费` is taken");
         assert_eq!(imported.problems[1].message, "intent: `运费` (1), `退货` (1); no intent is taken");
         assert_eq!(imported.left_out["cancelled annotations"], 1);
@@ -236,7 +239,8 @@ mod tests {
     #[test]
     fn names_of_the_labels_can_be_said() {
         let result = vec![choice("topic", &["退货"]), choice("mood", &["正面"]), choice("urgent", &["yes"])];
-        let tasks = || vec![task(1, serde_json::json!({ "message": "好", "note": "n" }), vec![annotation(result.clone())])];
+        let tasks =
+            || vec![task(1, serde_json::json!({ "message": "好", "note": "n" }), vec![annotation(result.clone())])];
         let named = |text: Option<&str>, intent: &str| ImportOptions {
             text_from: text.map(str::to_owned),
             intent_from: Some(intent.to_owned()),

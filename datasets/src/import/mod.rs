@@ -224,7 +224,9 @@ impl Reader<'_> {
             if !line.is_empty() {
                 match serde_json::from_str(line) {
                     Ok(value) => rows.push((number, value)),
-                    Err(error) => wrong.push((number, error.to_string().replace(" at line 1 column ", " at character "))),
+                    Err(error) => {
+                        wrong.push((number, error.to_string().replace(" at line 1 column ", " at character ")))
+                    }
                 }
             }
         }
@@ -306,7 +308,8 @@ impl Reader<'_> {
 
     /// The one intent among the labels of one annotator.
     fn intent(&mut self, place: (&str, u64), labels: &[String]) -> Option<String> {
-        let labels: BTreeSet<&str> = labels.iter().map(|label| label.trim()).filter(|label| !label.is_empty()).collect();
+        let labels: BTreeSet<&str> =
+            labels.iter().map(|label| label.trim()).filter(|label| !label.is_empty()).collect();
         if labels.len() > 1 {
             let all = labels.iter().map(|label| quoted(label)).collect::<Vec<_>>().join(", ");
             let message = format!("the text has {} intents: {all}", labels.len());
@@ -531,16 +534,9 @@ pub(crate) mod tests {
         let imported = import_texts(ImportFormat::Doccano, &ImportOptions::default(), &files);
         assert_eq!(
             problems(&imported),
-            [
-                "error unreadable_file b.jsonl",
-                "error malformed_file c.jsonl",
-                "error malformed_row d.json:1",
-            ]
+            ["error unreadable_file b.jsonl", "error malformed_file c.jsonl", "error malformed_row d.json:1",]
         );
-        assert!(matches!(
-            import(&[], ImportFormat::Rasa, &ImportOptions::default()),
-            Err(DatasetsError::NoFiles)
-        ));
+        assert!(matches!(import(&[], ImportFormat::Rasa, &ImportOptions::default()), Err(DatasetsError::NoFiles)));
         let gone = import(&["/no/such.json".into()], ImportFormat::Rasa, &ImportOptions::default()).expect("a problem");
         assert!(gone.problems[0].message.starts_with("cannot be read: "), "{:?}", gone.problems);
     }

@@ -90,7 +90,8 @@ pub(super) fn read(reader: &mut Reader<'_>, file: &str, text: &str, name: String
         Err(error) => {
             let row = error.location().map(|location| location.line());
             let message = format!("this is not Rasa training data in YAML: {}", first_line(&error.to_string()));
-            let remedy = "mend the line, or bring a file of version 2 or 3 (`rasa data convert` makes one of older files)";
+            let remedy =
+                "mend the line, or bring a file of version 2 or 3 (`rasa data convert` makes one of older files)";
             match row {
                 Some(row) => reader.error("malformed_file", (file, row), message, remedy),
                 None => reader.whole_file(file, "malformed_file", message, remedy),
@@ -146,7 +147,12 @@ impl Source<'_, '_> {
         };
         let Some(examples) = item.examples else {
             let message = format!("the intent {} has no examples", quoted(&intent));
-            return self.reader.error("no_examples", (self.file, row), message, "write examples under it, or remove it");
+            return self.reader.error(
+                "no_examples",
+                (self.file, row),
+                message,
+                "write examples under it, or remove it",
+            );
         };
         match examples.value {
             Examples::Block(block) => {

@@ -115,7 +115,8 @@ fn write_sentence_modules(folder: &Path, model: &ModelFolder) -> Result<(), Mode
         let kind = format!("sentence_transformers.models.{kind}");
         json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
     };
-    let modules = [module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Normalize", "Normalize")];
+    let modules =
+        [module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Normalize", "Normalize")];
     write_json(&folder.join("modules.json"), &json!(modules))?;
     let transformer = json!({ "max_seq_length": model.tokenizer.max_tokens(), "do_lower_case": false });
     write_json(&folder.join("sentence_bert_config.json"), &transformer)?;
@@ -183,4 +184,5 @@ fn sentence_section(model: &ModelFolder) -> String {
 }
 
 /// transformers draws a pooler by chance and says so.
-const NO_POOLER: &str = "transformers reports `pooler.dense` as newly initialised: this model has no pooler and uses none. ";
+const NO_POOLER: &str =
+    "transformers reports `pooler.dense` as newly initialised: this model has no pooler and uses none. ";

@@ -13,8 +13,8 @@ use yingda_models::{BertConfig, HiddenAct, ModelError, ModelFolder, Pooling, rep
 use super::{
     card_for,
     onnx_graph::{
-        FLOAT, Graph, GraphProto, INT64, Length, ModelProto, OperatorSetIdProto, StringStringEntryProto, float, int, ints,
-        value,
+        FLOAT, Graph, GraphProto, INT64, Length, ModelProto, OperatorSetIdProto, StringStringEntryProto, float, int,
+        ints, value,
     },
     open, text_note,
 };
@@ -122,7 +122,9 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn tensor(&self, name: &str) -> Result<&Tensor, TrainError> {
-        self.weights.get(name).ok_or_else(|| TrainError::Usage(format!("the model has no weight {name}; train it again")))
+        self.weights
+            .get(name)
+            .ok_or_else(|| TrainError::Usage(format!("the model has no weight {name}; train it again")))
     }
 
     fn weight(&mut self, name: &str) -> Result<String, TrainError> {

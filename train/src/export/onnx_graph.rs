@@ -175,7 +175,13 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Adds a node and gives the name of its value.
-    pub(super) fn node(&mut self, name: &str, operator: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(super) fn node(
+        &mut self,
+        name: &str,
+        operator: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         self.nodes.push(NodeProto {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
             output: vec![name.to_owned()],
