@@ -337,10 +337,15 @@ fn other_libraries_compute_the_same_from_exports() {
     lively_model(&relu, HiddenAct::Relu);
     let all: &[&str] = &["hugging-face", "sentence-transformers", "onnx"];
     let some: &[&str] = &["hugging-face", "onnx"];
-    for (name, model, formats) in [("sample", &sample, all), ("gelu_new", &gelu_new, some), ("relu", &relu, some)] {
+    for (name, model, formats, more) in [
+        ("sample", &sample, all, &[][..]),
+        ("half", &sample, &all[..2], &["--precision", "f16"]),
+        ("gelu_new", &gelu_new, some, &[]),
+        ("relu", &relu, some, &[]),
+    ] {
         let case = cases.join(name);
         for format in formats {
-            export(model, &case.join(format), &["--format", format]).unwrap();
+            export(model, &case.join(format), &[&["--format", format], more].concat()).unwrap();
         }
         write_expected(model, &case.join("expected.json"));
     }

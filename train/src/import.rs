@@ -140,7 +140,7 @@ impl ImportSummary {
             parts.push(table.to_string());
         }
         if !found.problems.is_empty() {
-            parts.push(format_problems(&found.problems, per_code));
+            parts.push(format_problems(&found.problems, per_code).trim_end().to_owned());
         }
         parts.push(match &self.written {
             Some(path) => format!("written to {}; see what is in it with `yingda-train check`", path.display()),

@@ -115,9 +115,14 @@ pub(super) fn read(reader: &mut Reader<'_>, file: &str, text: &str, name: String
     }
 }
 
-/// The YAML parser shows the place in the text below its sentence; ours stands in the row.
+/// The parser's sentence: it shows the place below it, and says it before it, which the row does.
 fn first_line(message: &str) -> &str {
-    message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
+    let line = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    match line.split_once(": ") {
+        Some((place, sentence)) if place.starts_with("line ") => sentence,
+        _ => line,
+    }
 }
 
 struct Source<'a, 'o> {
@@ -345,6 +350,13 @@ rules:
         assert!(told[4].starts_with("error malformed_file b.yml:"), "{told:?}");
         assert_eq!(told[5..7], ["error unknown_version c.yml", "error no_nlu d.yml"]);
         assert!(told[7].starts_with("error malformed_file e.yml"), "{told:?}");
+    }
+
+    #[test]
+    fn the_parser_is_quoted_without_its_place() {
+        let imported = run(&[("a.yml", "nlu:\n- intent: [b]\n")]);
+        assert_eq!(imported.problems[0].row, Some(2));
+        assert_eq!(imported.problems[0].message, "this is not Rasa training data in YAML: expected string scalar");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The whole multi-task model as one ONNX graph.
 //!
-//! The nodes stand as PyTorch's exporter writes a Hugging Face BERT, so that the optimizer of onnxruntime finds what it
-//! fuses: embeddings with their norm, attention, skip connections with their norm, biases with GELU.
+//! The nodes stand as PyTorch's exporter writes a Hugging Face BERT, so that the optimizers of onnxruntime know them: its
+//! sessions fuse GELU and scales, its offline tool (`onnxruntime.transformers.optimizer`, model type `bert`) attention too.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -227,3 +227,51 @@ impl Graph {
         name.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(message: &impl Message) -> String {
+        message.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The bytes are those of onnx 1.23.2:
+    ///
+    /// ```python
+    /// import numpy
+    /// from onnx import TensorProto, helper, numpy_helper
+    /// weight = numpy_helper.from_array(numpy.array([1.0, -2.0], "float32"), "w")
+    /// x = helper.make_tensor_value_info("x", TensorProto.INT64, ["batch", 3])
+    /// y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
+    /// node = helper.make_node("Gather", ["w", "x"], ["y"], name="y", axis=0)
+    /// for message in [
+    ///     helper.make_attribute("perm", [0, 2]), helper.make_attribute("epsilon", 0.5),
+    ///     helper.make_graph([node], "g", [x], [y], [weight]),
+    /// ]:
+    ///     print(message.SerializeToString().hex())
+    /// ```
+    #[test]
+    fn messages_are_those_of_onnx() {
+        assert_eq!(hex(&ints("perm", &[0, 2])), "0a047065726d40004002a00107");
+        assert_eq!(hex(&float("epsilon", 0.5)), "0a07657073696c6f6e150000003fa00101");
+        let mut graph = Graph::default();
+        let weight = Tensor::new(&[1f32, -2.0], &Device::Cpu).expect("a tensor");
+        graph.weight("w", &weight).expect("numbers");
+        graph.node("y", "Gather", &["w", "x"], vec![int("axis", 0)]);
+        let shape = [Length::Named("batch"), Length::Known(3)];
+        let proto = GraphProto {
+            node: graph.nodes,
+            name: "g".to_owned(),
+            initializer: graph.initializers,
+            input: vec![value("x", INT64, &shape)],
+            output: vec![value("y", FLOAT, &shape)],
+        };
+        assert_eq!(
+            hex(&proto),
+            "0a210a01770a01781201791a017922064761746865722a0b0a04617869731800a001021201672a11080210014201774a080000803f\
+             000000c05a180a017812130a110807120d0a07120562617463680a02080362180a017912130a110801120d0a071205626174636\
+             80a020803"
+        );
+    }
+}
