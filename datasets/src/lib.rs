@@ -7,6 +7,8 @@
 //! 3. [`split`] deals whole sessions to train, validation and test.
 //! 4. [`write_parquet`] and [`write_frame`] put tables on disk, whole or not at all.
 //!
+//! [`import`] makes chats of the exports of labelling tools.
+//!
 //! [`load_knowledge`] and [`check_knowledge`] do the same for the entries of a knowledge base.
 //!
 //! What a text looks like to the model is said elsewhere; where cleaned text matters, the caller passes that function in.
@@ -16,6 +18,7 @@ mod check;
 mod decode;
 mod delimited;
 mod error;
+mod import;
 mod knowledge;
 mod near_duplicate;
 mod problem;
@@ -27,6 +30,7 @@ mod write;
 pub use chats::{Chats, Counts, TextLength};
 pub use check::{CheckOptions, Report, check, check_splits};
 pub use error::{DatasetsError, Result};
+pub use import::{ImportFormat, ImportOptions, Imported, import, write_messages};
 pub use knowledge::{Knowledge, KnowledgeEntry, check_knowledge, load_knowledge};
 pub use near_duplicate::NearDuplicates;
 pub use problem::{Problem, Severity, format_problems, has_errors};

@@ -67,7 +67,8 @@ pub(crate) fn read_source(path: &Path, fields: &[Field], map: &ColumnMap) -> Res
     table.finish()
 }
 
-fn read_text(path: &Path, file: &str) -> Result<String> {
+/// The text of a file; one without any is an error.
+pub(crate) fn read_text(path: &Path, file: &str) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|source| DatasetsError::Read { file: file.to_owned(), source })?;
     let text = decode(file, bytes)?;
     if text.trim().is_empty() { Err(DatasetsError::EmptyFile { file: file.to_owned() }) } else { Ok(text) }
@@ -306,7 +307,8 @@ fn json_cell(value: Option<&Value>, list: bool) -> std::result::Result<Cell, Str
     Ok(json_text(value)?.map_or(Cell::Nothing, Cell::Text))
 }
 
-fn json_text(value: &Value) -> std::result::Result<Option<String>, String> {
+/// A string, number or boolean as a text; nothing for null; what it is instead, as an error.
+pub(crate) fn json_text(value: &Value) -> std::result::Result<Option<String>, String> {
     /// From here on, a number with a fraction type no longer tells neighbours apart.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {

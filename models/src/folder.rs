@@ -221,11 +221,7 @@ pub fn replace_folder(
         .tempdir_in(&parent)
         .map_err(ModelError::io("make a folder in", &parent))?;
     fill(fresh.path())?;
-    for entry in std::fs::read_dir(fresh.path()).map_err(ModelError::io("read", fresh.path()))? {
-        let path = entry.map_err(ModelError::io("read", fresh.path()))?.path();
-        readable(&path, 0o644)?;
-        std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(ModelError::io("flush", &path))?;
-    }
+    settle(fresh.path())?;
     readable(fresh.path(), 0o755)?;
     if destination.exists() {
         swap(fresh.path(), destination)?;
@@ -237,6 +233,21 @@ pub fn replace_folder(
             let _ = std::fs::remove_dir_all(&fresh);
             ModelError::io("write", destination)(source)
         })?;
+    }
+    Ok(())
+}
+
+/// Flushes everything in a folder to disk, and makes it readable.
+fn settle(folder: &Path) -> Result<(), ModelError> {
+    for entry in std::fs::read_dir(folder).map_err(ModelError::io("read", folder))? {
+        let path = entry.map_err(ModelError::io("read", folder))?.path();
+        if path.is_dir() {
+            settle(&path)?;
+            readable(&path, 0o755)?;
+        } else {
+            readable(&path, 0o644)?;
+            std::fs::File::open(&path).and_then(|file| file.sync_all()).map_err(ModelError::io("flush", &path))?;
+        }
     }
     Ok(())
 }

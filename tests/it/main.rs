@@ -3,6 +3,7 @@
 
 mod arrows;
 mod benchmarks;
+mod formats;
 mod golden;
 mod learning;
 mod notebooks;

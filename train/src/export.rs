@@ -1,11 +1,117 @@
-//! `export`: a model folder in another number format, with its loss of accuracy measured.
+//! `export`: a model folder in another number format, or for other programs: transformers, sentence-transformers, ONNX.
 
-use std::path::Path;
+mod hugging_face;
+mod onnx;
+mod onnx_graph;
 
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
 use serde::Serialize;
 use yingda_models::{ModelFolder, Precision};
 
 use crate::TrainError;
+
+pub use hugging_face::{export_hugging_face, export_sentence_transformers};
+pub use onnx::{OnnxSummary, export_onnx};
+
+/// For which program the folder is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum ExportFormat {
+    /// Yingda itself
+    #[default]
+    Yingda,
+    /// transformers: loads with AutoModel; Yingda reads it, too
+    HuggingFace,
+    /// sentence-transformers: as hugging-face, with pooling and normalisation; Yingda reads it, too
+    SentenceTransformers,
+    /// ONNX: encoder, embedding and both heads in model.onnx
+    Onnx,
+}
+
+/// Number format on the command line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum PrecisionFlag {
+    /// 32-bit floats
+    F32,
+    /// 16-bit floats
+    F16,
+}
+
+/// Flags of `export`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExportFlags {
+    /// Model folder
+    #[arg(long, value_name = "FOLDER")]
+    pub model: PathBuf,
+    /// New folder
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// For which program
+    #[arg(long, value_enum, default_value = "yingda")]
+    pub format: ExportFormat,
+    /// Number format of the weights: f16 when it is left out for yingda, else f32
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionFlag>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ExportFlags {
+    /// Writes the folder.
+    ///
+    /// # Errors
+    /// As the function of each format, and when the flags contradict each other.
+    pub fn run(&self) -> Result<Exported, TrainError> {
+        let precision = match (self.precision, self.format) {
+            (Some(PrecisionFlag::F32), _) => Precision::F32,
+            (Some(PrecisionFlag::F16), ExportFormat::Onnx) => {
+                return Err(TrainError::Usage(
+                    "--format onnx writes 32-bit floats; leave --precision f16 out".to_owned(),
+                ));
+            }
+            (Some(PrecisionFlag::F16), _) | (None, ExportFormat::Yingda) => Precision::F16,
+            (None, _) => Precision::F32,
+        };
+        Ok(match self.format {
+            ExportFormat::Yingda => Exported::Weights(export(&self.model, &self.out, precision)?),
+            ExportFormat::HuggingFace => Exported::Weights(export_hugging_face(&self.model, &self.out, precision)?),
+            ExportFormat::SentenceTransformers => {
+                Exported::Weights(export_sentence_transformers(&self.model, &self.out, precision)?)
+            }
+            ExportFormat::Onnx => Exported::Onnx(export_onnx(&self.model, &self.out)?),
+        })
+    }
+}
+
+/// What was exported.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Exported {
+    /// Weights that Yingda reads, too, and how they differ.
+    Weights(ExportSummary),
+    /// An ONNX graph.
+    Onnx(OnnxSummary),
+}
+
+impl Exported {
+    /// The summary for a terminal.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Weights(summary) => format!(
+                "weights: {:.1} MB -> {:.1} MB; largest change of a probability {:.5}, least cosine of an embedding {:.6}",
+                summary.bytes_before as f64 / 1e6,
+                summary.bytes_after as f64 / 1e6,
+                summary.probability_difference,
+                summary.least_cosine
+            ),
+            Self::Onnx(summary) => {
+                format!("model.onnx: {:.1} MB, {} nodes", summary.bytes as f64 / 1e6, summary.nodes)
+            }
+        }
+    }
+}
 
 /// What an export changed.
 #[derive(Clone, Debug, Serialize)]
@@ -37,17 +143,27 @@ const PROBES: [&str; 8] = [
 /// # Errors
 /// When the folder is not a model folder, `out` exists already, or it cannot be written.
 pub fn export(model: &Path, out: &Path, precision: Precision) -> Result<ExportSummary, TrainError> {
+    let (before, card) = open(model, out)?;
+    before.model.save(out, &before.tokenizer, &before.settings, &card, precision)?;
+    compare(&before, out)
+}
+
+/// The model and its card, when there is a place to export it to.
+fn open(model: &Path, out: &Path) -> Result<(ModelFolder, String), TrainError> {
     if out.exists() {
         return Err(TrainError::Usage(format!("--out {} exists already; name a new folder", out.display())));
     }
-    let device = candle_core::Device::Cpu;
-    let before = ModelFolder::open(model, &device, false)?;
+    let folder = ModelFolder::open(model, &candle_core::Device::Cpu, false)?;
     let card_path = model.join("README.md");
     let card = std::fs::read_to_string(&card_path).map_err(TrainError::io("read", &card_path))?;
-    before.model.save(out, &before.tokenizer, &before.settings, &card, precision)?;
-    let after = ModelFolder::open(out, &device, false)?;
+    Ok((folder, card))
+}
+
+/// Measures on probe texts how the model in `out` differs.
+fn compare(before: &ModelFolder, out: &Path) -> Result<ExportSummary, TrainError> {
+    let after = ModelFolder::open(out, &candle_core::Device::Cpu, false)?;
     let mut summary = ExportSummary {
-        bytes_before: weight_bytes(model)?,
+        bytes_before: weight_bytes(&before.path)?,
         bytes_after: weight_bytes(out)?,
         probability_difference: 0.0,
         least_cosine: 1.0,
@@ -71,4 +187,53 @@ fn weight_bytes(folder: &Path) -> Result<u64, TrainError> {
             Ok(std::fs::metadata(&path).map_err(TrainError::io("read", &path))?.len())
         })
         .sum()
+}
+
+/// The card of an export: its front matter names the program, and `section` says how to use it there.
+fn card_for(card: &str, library: &str, task: &str, section: &str) -> String {
+    let (front, body) = match card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) {
+        Some((front, body)) => (front, body),
+        None => ("language: zh", card),
+    };
+    let kept = front.lines().filter(|line| !line.starts_with("library_name:") && !line.starts_with("pipeline_tag:"));
+    let mut text = String::from("---\n");
+    for line in kept {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push_str(&format!("library_name: {library}\npipeline_tag: {task}\n---\n"));
+    text.push_str(body.trim_end());
+    text.push_str("\n\n");
+    text.push_str(section.trim_end());
+    text.push('\n');
+    text
+}
+
+/// What every program but Yingda must be told about texts.
+fn text_note(model: &ModelFolder) -> String {
+    format!(
+        "The tokenizer reads a text as it stands. Yingda first cleans it (Unicode NFKC, Traditional to Simplified characters, \
+         lower case, HTML, emoticons, long repeats) and masks personal data as words such as `[手机号]`; `yingda.json` says \
+         which of these steps this model was trained with. Do the same, or scores are lower than in this card. Of a text \
+         longer than {} tokens Yingda keeps the beginning and the end; the tokenizer's own truncation keeps the beginning.",
+        model.tokenizer.max_tokens()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_names_the_program_and_keeps_the_rest() {
+        let card = "---\nlanguage: zh\nlibrary_name: yingda\nlicense: mit\npipeline_tag: text-classification\n---\n\n# A\n\nB\n";
+        assert_eq!(
+            card_for(card, "onnx", "feature-extraction", "## Use\n\nC\n\n"),
+            "---\nlanguage: zh\nlicense: mit\nlibrary_name: onnx\npipeline_tag: feature-extraction\n---\n\n# A\n\nB\n\n## Use\n\nC\n"
+        );
+        assert_eq!(
+            card_for("A.\n", "onnx", "x", "B"),
+            "---\nlanguage: zh\nlibrary_name: onnx\npipeline_tag: x\n---\nA.\n\nB\n"
+        );
+    }
 }

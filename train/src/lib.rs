@@ -1,4 +1,4 @@
-//! The data scientist's command line as a library: check, fit, eval, export.
+//! The data scientist's command line as a library: check, import, fit, eval, export.
 //!
 //! One plain loop, no framework: rows become examples, examples become length-bucketed batches, batches become losses; the
 //! best epoch is chosen on validation data and the test split is touched once.
@@ -13,6 +13,7 @@ pub mod eval;
 pub mod examples;
 pub mod export;
 pub mod fit;
+pub mod import;
 pub mod loss;
 pub mod metrics;
 pub mod optimizer;

@@ -1,4 +1,4 @@
-//! `yingda-train`: check chats, fit a model on them, evaluate it, export it.
+//! `yingda-train`: import and check chats, fit a model on them, evaluate it, export it.
 
 use std::{
     path::PathBuf,
@@ -9,16 +9,16 @@ use std::{
     },
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use yingda_datasets::{CheckOptions, ColumnMap};
-use yingda_models::Precision;
 use yingda_train::{
     TrainError,
     bench::{BenchFlags, bench, table},
     check::check,
     eval::{eval, report},
-    export::export,
+    export::ExportFlags,
     fit::{FitConfig, fit},
+    import::ImportFlags,
     pretrain::{PretrainConfig, pretrain},
 };
 
@@ -101,27 +101,12 @@ enum Command {
     },
     /// Time training and serving, beside PyTorch and onnxruntime where they are installed
     Bench(BenchFlags),
-    /// Write a model folder in another number format and measure what it changes
-    Export {
-        /// Model folder
-        #[arg(long, value_name = "FOLDER")]
-        model: PathBuf,
-        /// New folder
-        #[arg(long, value_name = "FOLDER")]
-        out: PathBuf,
-        /// Number format of the weights
-        #[arg(long, value_enum, default_value = "f16")]
-        precision: PrecisionFlag,
-        /// Print the summary as JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum PrecisionFlag {
-    F32,
-    F16,
+    /// Write a model folder in another number format and measure what it changes, or for transformers, sentence-transformers,
+    /// onnxruntime
+    Export(ExportFlags),
+    /// Make chats of exports from Label Studio, doccano or Rasa NLU; exit code 2, and nothing written, when something must be
+    /// mended
+    Import(ImportFlags),
 }
 
 #[expect(clippy::print_stderr, reason = "the last word to the user")]
@@ -199,26 +184,23 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Export { model, out, precision, json: as_json } => {
-            let precision = match precision {
-                PrecisionFlag::F32 => Precision::F32,
-                PrecisionFlag::F16 => Precision::F16,
-            };
-            let summary = export(&model, &out, precision)?;
-            if as_json {
-                json(&summary);
+        Command::Export(flags) => {
+            let exported = flags.run()?;
+            if flags.json {
+                json(&exported);
             } else {
-                println!(
-                    "weights: {:.1} MB -> {:.1} MB; largest change of a probability {:.5}, least cosine of an embedding {:.6}\n\
-                     written to {}",
-                    summary.bytes_before as f64 / 1e6,
-                    summary.bytes_after as f64 / 1e6,
-                    summary.probability_difference,
-                    summary.least_cosine,
-                    out.display()
-                );
+                println!("{}\nwritten to {}", exported.line(), flags.out.display());
             }
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Import(flags) => {
+            let summary = flags.run()?;
+            if flags.json {
+                json(&summary);
+            } else {
+                println!("{}", summary.table(20));
+            }
+            Ok(ExitCode::from(if summary.written.is_some() { 0 } else { 2 }))
         }
     }
 }
