@@ -3,6 +3,7 @@
 
 mod arrows;
 mod golden;
+mod judging;
 mod learning;
 mod path;
 mod policy;

@@ -1,4 +1,4 @@
-//! `yingda-train`: check chats, fit a model on them, evaluate it, export it.
+//! `yingda-train`: check chats, fit a model on them, evaluate, calibrate and compare it, export it.
 
 use std::{
     path::PathBuf,
@@ -15,9 +15,11 @@ use yingda_models::Precision;
 use yingda_train::{
     TrainError,
     check::check,
+    compare::{self, CompareFlags, compare},
     eval::{eval, report},
     export::export,
     fit::{FitConfig, fit},
+    guarantee::{self, CalibrateFlags},
 };
 
 /// Train the intent, sentiment and embedding model of Yingda on historical chats.
@@ -83,6 +85,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Choose the confidence from which wrong automatic answers provably stay below a bound; writes it into the model folder
+    Calibrate(CalibrateFlags),
+    /// Compare two models on the same labelled chats: what is lost, what is gained, and what may be chance
+    Compare(CompareFlags),
     /// Write a model folder in another number format and measure what it changes
     Export {
         /// Model folder
@@ -167,6 +173,24 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Calibrate(flags) => {
+            match flags.simulate {
+                Some(runs) => {
+                    let simulation = guarantee::rehearse(&flags, runs)?;
+                    show(flags.json, &simulation, || guarantee::simulation_table(&simulation));
+                }
+                None => {
+                    let calibrated = guarantee::certify(&flags)?;
+                    show(flags.json, &calibrated, || guarantee::table(&calibrated));
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compare(flags) => {
+            let comparison = compare(&flags)?;
+            show(flags.json, &comparison, || compare::report(&comparison));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Export { model, out, precision, json: as_json } => {
             let precision = match precision {
                 PrecisionFlag::F32 => Precision::F32,
@@ -188,6 +212,15 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             }
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "results go to standard output")]
+fn show(as_json: bool, value: &impl serde::Serialize, table: impl FnOnce() -> String) {
+    if as_json {
+        json(value);
+    } else {
+        println!("{}", table());
     }
 }
 
