@@ -198,7 +198,8 @@ mod tests {
         (a - b).abs() <= 1e-9 * b.abs()
     }
 
-    /// `scipy.stats.binom.cdf(hits, trials, rate)`, and exact fractions: `sum(comb(n, i) * p**i * (1 - p)**(n - i))` in Python.
+    /// `scipy.stats.binom.cdf(hits, trials, rate)`, and between whole numbers
+    /// `scipy.special.betainc(trials - hits, hits + 1, 1 - rate)`.
     #[test]
     fn tails_agree_with_scipy() {
         for (hits, trials, rate, expected) in [
@@ -211,6 +212,8 @@ mod tests {
             (7.0, 20.0, 0.5, 0.131_587_982_177_734_38),
             (499.0, 500.0, 0.02, 1.0),
             (5.0, 5.0, 0.02, 1.0),
+            (2.5, 310.7, 0.02, 0.085_175_459_175_443_45),
+            (0.4, 203.3, 0.05, 0.000_089_185_657_994_232_31),
         ] {
             let found = binomial_at_most(hits, trials, rate);
             assert!(close(found, expected), "{hits} of {trials} at {rate}: {found} and not {expected}");
