@@ -460,7 +460,7 @@ mod tests {
             refusal(&choice, &Judged { rows, sessions, answerable: vec![0] }, bound)
         };
         let few = refused(100, 0);
-        assert!(few.contains("0 of 100 answers were wrong") && few.contains("about 203 labelled messages"), "{few}");
+        assert!(few.contains("0 of 100 answers were wrong") && few.contains("labelled messages of this kind would do (100 were given)"), "{few}");
         let bad = refused(400, 40);
         assert!(bad.contains("40 of 400") && bad.contains("will not help"), "{bad}");
         let none = refusal(

@@ -258,7 +258,9 @@ fn lowest_certified(
             continue;
         }
         let tail = binomial_at_most(wrong as f64 / design_effect, answered as f64 / design_effect, max_wrong);
-        if nearest.is_none_or(|(_, least)| tail < least) {
+        // A handful of answers says nothing of what more would show.
+        let few = |counts: (usize, usize)| counts.0 < 30;
+        if nearest.is_none_or(|(counts, least)| tail < least || few(counts)) {
             nearest = Some(((answered, wrong), tail));
         }
         if tail <= budget {
@@ -293,7 +295,9 @@ fn design_effect(sessions: &[&[Row]]) -> f64 {
 
 /// How many labelled rows like these would about do, or `None` when more rows of this kind will not help.
 pub fn rows_that_would_do(nearest: (usize, usize), rows: usize, bound: Bound, design_effect: f64) -> Option<usize> {
-    let (answered, wrong) = (nearest.0 as f64 / design_effect, nearest.1 as f64 / design_effect);
+    let answered = nearest.0 as f64 / design_effect;
+    // None wrong in a few is no promise of none in many: a quarter of what is allowed is taken as the least.
+    let wrong = (nearest.1 as f64 / design_effect).max(answered * bound.max_wrong / 4.0);
     let share = (1.0 - bound.confidence) / STARTS;
     let passes = |times: f64| binomial_at_most(times * wrong, times * answered, bound.max_wrong) <= share;
     if wrong >= bound.max_wrong * answered || !passes(1e4) {
