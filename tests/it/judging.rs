@@ -62,7 +62,7 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
     let at = |name: &str| folder.path().join(name);
     let (learnt, new, few) = (at("learnt.csv"), at("new.csv"), at("few.csv"));
     write_chats(&learnt);
-    more_chats(&new, 600);
+    more_chats(&new, 750);
     more_chats(&few, 20);
     let fitted = |name: &str, epochs: &str| {
         fit(&small_fit(&learnt, &["--epochs", epochs]), &at(name), false, &AtomicBool::new(false)).unwrap().model
@@ -92,7 +92,7 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
     let found = guarantee::certify(&flags).unwrap();
     let stored = guarantee_of(&model).unwrap();
     assert_eq!(stored, found.guarantee);
-    assert_eq!((stored.rows, stored.max_wrong, stored.confidence), (600, 0.05, 0.95));
+    assert_eq!((stored.rows, stored.max_wrong, stored.confidence), (750, 0.05, 0.95));
     let opened = ModelFolder::open(&model, &Device::Cpu, false).unwrap();
     assert_eq!(Some(opened.settings.thresholds.intent_confidence), stored.threshold);
     assert!(stored.coverage > 0.5 && stored.per_intent.is_empty(), "{stored:?}");
@@ -115,7 +115,7 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
     assert_eq!(simulation, guarantee::rehearse(&flags, 12).unwrap());
     assert_eq!(simulation.bounds.iter().map(|at| at.max_wrong).collect::<Vec<_>>(), [0.02, 0.05]);
     assert!(simulation.bounds[1].drawn.coverage >= simulation.bounds[0].drawn.coverage, "{simulation:?}");
-    assert!(guarantee::simulation_table(&simulation).contains("12 runs on 600 messages"));
+    assert!(guarantee::simulation_table(&simulation).contains("12 runs on 750 messages"));
     assert_eq!(settings(), written);
 
     // A model that has hardly learnt loses what the other has right, and every such row stands in a file.
@@ -131,7 +131,7 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
     assert_eq!(lines("lost.jsonl"), intent.only_a_right + sentiment.only_a_right);
     assert_eq!(lines("gained.jsonl"), intent.only_b_right + sentiment.only_b_right);
     assert!(intent.macro_f1_interval.high < 0.0 && intent.mcnemar_p < 1e-6, "{intent:?}");
-    assert_eq!((intent.rows, intent.sessions, intent.classes.len()), (600, 600, 3));
+    assert_eq!((intent.rows, intent.sessions, intent.classes.len()), (750, 750, 3));
     let report = compare::report(&found);
     assert!(report.contains("B is worse") && report.contains("催发货"), "{report}");
     let same = compare(&arguments(&model, &model)).unwrap().intent.unwrap();

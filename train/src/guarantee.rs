@@ -356,22 +356,27 @@ fn promise(calibrated: &Calibrated) -> String {
     let guarantee = &calibrated.guarantee;
     let answered: usize = calibrated.groups.iter().map(|group| group.answered).sum();
     let wrong: usize = calibrated.groups.iter().map(|group| group.wrong).sum();
+    let alike = if calibrated.design_effect > 1.005 {
+        format!("; messages of a session are alike, so {:.2} count as one", calibrated.design_effect)
+    } else {
+        String::new()
+    };
     let from = match (guarantee.threshold, guarantee.per_intent.len()) {
         (Some(threshold), 0) => format!("Answering from intent probability {threshold}"),
         (Some(threshold), own) => {
-            format!("Answering from intent probability {threshold}, and {own} intents from one of their own or never")
+            let own = if own == 1 { "one intent".to_owned() } else { format!("{own} intents") };
+            format!("Answering from intent probability {threshold}, and {own} from one of their own or never")
         }
         (None, _) => "Answering each intent from a probability of its own or never".to_owned(),
     };
     format!(
         "{from}: at most {} of automatic answers are of the wrong intent, with {} confidence. Of {} labelled messages in {} \
-         sessions {answered} are answered ({:.1} %), {wrong} of them wrongly; rows of a session count as 1/{:.2} row.",
+         sessions {answered} are answered ({:.1} %), {wrong} of them wrongly{alike}.",
         percent(guarantee.max_wrong),
         percent(guarantee.confidence),
         guarantee.rows,
         calibrated.sessions,
         guarantee.coverage * 100.0,
-        calibrated.design_effect
     )
 }
 
@@ -429,8 +434,8 @@ pub fn simulation_table(simulation: &Simulation) -> String {
     }
     format!(
         "{table}\n\n{} runs on {} messages in {} sessions, confidence {}. The other half: chosen on a random half of the sessions, \
-         exceeded when the rate on the other half is above the bound; strict, because that half is a sample too. The whole pool: \
-         chosen on as many sessions drawn with replacement, exceeded when the rate in the pool, which is the real one there, is \
+         exceeded when the rate on the other half is above the bound; strict, because that half is a sample too and a lucky half \
+         leaves an unlucky one. The whole pool: chosen on as many sessions drawn with replacement, exceeded when the rate in the pool, which is the real one there, is \
          above the bound: at most {} of the runs may.",
         simulation.bounds.first().map_or(0, |at| at.runs),
         simulation.rows,
@@ -460,7 +465,11 @@ mod tests {
             refusal(&choice, &Judged { rows, sessions, answerable: vec![0] }, bound)
         };
         let few = refused(100, 0);
-        assert!(few.contains("0 of 100 answers were wrong") && few.contains("labelled messages of this kind would do (100 were given)"), "{few}");
+        assert!(
+            few.contains("0 of 100 answers were wrong")
+                && few.contains("labelled messages of this kind would do (100 were given)"),
+            "{few}"
+        );
         let bad = refused(400, 40);
         assert!(bad.contains("40 of 400") && bad.contains("will not help"), "{bad}");
         let none = refusal(

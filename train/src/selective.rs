@@ -182,7 +182,7 @@ pub fn rows_needed(max_wrong: f64, level: f64) -> f64 {
 /// Rows of a session are not independent, so counts are divided by the design effect (Kish 1965, chapter 8; for exact tails Korn
 /// and Graubard 1998), measured over all answerable rows. With one message a session it is about 1 and tails are exact.
 ///
-/// With `per_intent`, every intent with enough rows to pass is a group of its own and the others share one; the level is
+/// With `per_intent`, every intent with twice the least rows that can pass is a group of its own and the others share one; the level is
 /// divided by the number of groups (Bonferroni). Which intents stand alone follows from how often they are said, not from
 /// labels.
 pub fn choose(sessions: &[&[Row]], intents: &[usize], bound: Bound, per_intent: bool) -> Choice {
@@ -200,7 +200,7 @@ pub fn choose(sessions: &[&[Row]], intents: &[usize], bound: Bound, per_intent: 
         common.sort_by_key(|&intent| (std::cmp::Reverse(answerable[intent]), intent));
         // The more groups there are, the more rows each needs: the most that fit, with one for the rest.
         let fits = |count: &usize| {
-            let needed = design_effect * rows_needed(bound.max_wrong, error / (count + 1) as f64 / STARTS);
+            let needed = 2.0 * design_effect * rows_needed(bound.max_wrong, error / (count + 1) as f64 / STARTS);
             answerable[common[count - 1]] as f64 >= needed
         };
         let alone = (1..=common.len()).take_while(fits).last().unwrap_or(0);
