@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -95,8 +95,12 @@ pub struct TaskComparison {
 pub struct Comparison {
     /// Name and fingerprint of A.
     pub a: String,
+    /// Its folder.
+    pub a_folder: PathBuf,
     /// Name and fingerprint of B.
     pub b: String,
+    /// Its folder.
+    pub b_folder: PathBuf,
     /// Intents, if any row has one.
     pub intent: Option<TaskComparison>,
     /// Sentiments, if any row has one.
@@ -185,10 +189,17 @@ pub fn compare(flags: &CompareFlags) -> Result<Comparison, TrainError> {
         write_lines(&out.join("lost.jsonl"), &lost)?;
         write_lines(&out.join("gained.jsonl"), &gained)?;
     }
-    Ok(Comparison { a: a.model_id.clone(), b: b.model_id.clone(), intent, sentiment })
+    Ok(Comparison {
+        a: a.model_id.clone(),
+        a_folder: flags.a.clone(),
+        b: b.model_id.clone(),
+        b_folder: flags.b.clone(),
+        intent,
+        sentiment,
+    })
 }
 
-fn say(flags: &CompareFlags, path: &std::path::Path, messages: Vec<Message>) -> Result<Said, TrainError> {
+fn say(flags: &CompareFlags, path: &Path, messages: Vec<Message>) -> Result<Said, TrainError> {
     let folder = ModelFolder::open(path, &yingda_models::device(&flags.device)?, false)?;
     let labels = &folder.settings.labels;
     let unknown: BTreeSet<&str> = messages
@@ -270,7 +281,9 @@ pub fn compare_task(gold: &[&str], a: &[&str], b: &[&str], sessions: &[Vec<usize
 
 /// The comparison for a terminal.
 pub fn report(comparison: &Comparison) -> String {
-    let mut parts = vec![format!("A: {}\nB: {}", comparison.a, comparison.b)];
+    let name = |id: &str, folder: &Path| format!("{id} in {}", folder.display());
+    let (a, b) = (name(&comparison.a, &comparison.a_folder), name(&comparison.b, &comparison.b_folder));
+    let mut parts = vec![format!("A: {a}\nB: {b}")];
     for (name, task) in [("intent", &comparison.intent), ("sentiment", &comparison.sentiment)] {
         parts.push(match task {
             Some(task) => format!("{name}, worst losses first\n{}\n{}", class_table(task), lines(name, task)),
@@ -282,6 +295,7 @@ pub fn report(comparison: &Comparison) -> String {
 
 fn lines(name: &str, task: &TaskComparison) -> String {
     let interval = task.macro_f1_interval;
+    let chance = if task.mcnemar_p < 1e-4 { "< 0.0001".to_owned() } else { format!("= {:.4}", task.mcnemar_p) };
     let verdict = if interval.low > 0.0 {
         "B is better"
     } else if interval.high < 0.0 {
@@ -291,7 +305,7 @@ fn lines(name: &str, task: &TaskComparison) -> String {
     };
     format!(
         "{name}: macro-F1 {:.4} → {:.4}, difference {:+.4} [{:+.4}, {:+.4}] by session: {verdict}\n\
-         {name}: accuracy {:.4} → {:.4}; {} rows only A has right, {} only B: exact McNemar p = {:.4}; {} rows in {} sessions",
+         {name}: accuracy {:.4} → {:.4}; {} rows only A has right, {} only B: exact McNemar p {}; {} rows in {} sessions",
         task.macro_f1_a,
         task.macro_f1_b,
         task.macro_f1_difference,
@@ -301,7 +315,7 @@ fn lines(name: &str, task: &TaskComparison) -> String {
         task.accuracy_b,
         task.only_a_right,
         task.only_b_right,
-        task.mcnemar_p,
+        chance,
         task.rows,
         task.sessions
     )

@@ -418,7 +418,7 @@ pub fn simulation_table(simulation: &Simulation) -> String {
         "wrong",
     ]);
     for at in &simulation.bounds {
-        for (name, checked) in [("the other half", at.halves), ("the whole pool", at.drawn)] {
+        for (name, checked) in [("the whole pool", at.drawn), ("the other half", at.halves)] {
             table.add_row([
                 percent(at.max_wrong),
                 name.to_owned(),
@@ -433,10 +433,11 @@ pub fn simulation_table(simulation: &Simulation) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!(
-        "{table}\n\n{} runs on {} messages in {} sessions, confidence {}. The other half: chosen on a random half of the sessions, \
-         exceeded when the rate on the other half is above the bound; strict, because that half is a sample too and a lucky half \
-         leaves an unlucky one. The whole pool: chosen on as many sessions drawn with replacement, exceeded when the rate in the pool, which is the real one there, is \
-         above the bound: at most {} of the runs may.",
+        "{table}\n\n{} runs on {} messages in {} sessions, confidence {}. The whole pool: chosen on half as many sessions, drawn with \
+         replacement; exceeded when the rate in the pool, which is the real one there, is above the bound: at most {} of the runs \
+         may. The other half: chosen on a random half, exceeded when the rate on the other is above the bound; strict, because \
+         that half is a sample too, and a lucky half leaves an unlucky one. For what is measured on a sample of the same size to \
+         stay below the bound in 95 % of the runs, choose with --confidence 0.99.",
         simulation.bounds.first().map_or(0, |at| at.runs),
         simulation.rows,
         simulation.sessions,

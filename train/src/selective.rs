@@ -343,7 +343,7 @@ pub struct Checked {
 /// Two checks. *Halves*: a random half of the sessions to choose, the other half to check. Strict: the half that is checked is
 /// itself a sample, which may exceed the bound although the real rate does not; and as both halves are of one pool, a lucky
 /// half leaves an unlucky one. Where the real rate is just the bound, a flawless procedure exceeds it here in up to 12 % of the
-/// runs at a confidence of 95 % (the noise of two halves: Φ(-1.645/√2)). *Drawn*: the pool stands for the world, half as many
+/// runs at a confidence of 95 % (the noise of two halves: Φ(-1.645/√2)), and in up to 5 % at 99 %. *Drawn*: the pool stands for the world, half as many
 /// sessions are drawn from it with replacement, and the real rate is that of the pool, known exactly. This is what the
 /// guarantee speaks of, and at most `1 - confidence` of the runs may exceed it.
 pub fn simulate(
