@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use yingda_models::{Encoded, ModelError, ModelFolder, Thresholds, context};
+use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, context};
 
 use crate::{
     Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response, Role,
@@ -48,6 +48,8 @@ struct Serving {
     folder: Arc<ModelFolder>,
     worker: Worker,
     thresholds: Thresholds,
+    /// What was certified for the model; thresholds that the settings file names take its place.
+    guarantee: Option<Guarantee>,
     info: ModelInfo,
 }
 
@@ -204,7 +206,7 @@ impl Engine {
             hits: &hits,
             conversation,
         };
-        let decision = decide(&situation, &self.0.config.policy, &serving.thresholds);
+        let decision = decide(&situation, &self.0.config.policy, &serving.thresholds, serving.guarantee.as_ref());
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
         Ok(Response { decision, understanding, hits, timings })
     }
@@ -312,13 +314,16 @@ async fn make_serving(folder: Arc<ModelFolder>, config: &EngineConfig, store: &S
         knowledge_entries: 0,
         store: store.describe(),
     };
-    let thresholds = config.policy.thresholds.unwrap_or(folder.settings.thresholds);
+    let (thresholds, guarantee) = match config.policy.thresholds {
+        Some(thresholds) => (thresholds, None),
+        None => (folder.settings.thresholds, folder.settings.guarantee.clone()),
+    };
     let start = {
         let (folder, config) = (Arc::clone(&folder), config.worker.clone());
         move || Worker::start(folder, &config)
     };
     let worker = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::WorkerStopped)??;
-    Ok(Serving { folder, worker, thresholds, info })
+    Ok(Serving { folder, worker, thresholds, guarantee, info })
 }
 
 /// Today in UTC+8, where the customers are, as `YYYYMMDD`.

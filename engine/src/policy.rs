@@ -4,7 +4,7 @@
 //! judges are passed on to the caller as they are, whatever it decides.
 
 use serde::{Deserialize, Serialize};
-use yingda_models::Thresholds;
+use yingda_models::{Guarantee, Thresholds};
 
 use crate::{
     Choice, Conversation, Decision, DecisionKind, EngineError, EscalationReason, Hit, RankedLabel, Role,
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// Thresholds; when absent those of the model folder hold.
+    /// Thresholds; when absent those of the model folder hold, with what was certified for single intents.
     pub thresholds: Option<Thresholds>,
     /// A message that contains one of these reaches a person.
     pub handoff_words: Vec<String>,
@@ -143,9 +143,17 @@ pub struct Situation<'a> {
 /// 1. a word that must reach a person, 2. a wish for a person, 3. a complaint, 4. negative over the last turns → hand over;
 /// 5. an acknowledgement → a short fixed reply; 6. a reply that is nearly word for word, or one of the trusted intent → reply;
 /// 7. nothing the shop does → say so, invent nothing; 8. unsure → ask once, and the second time in a row hand over.
-pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, thresholds: &Thresholds) -> Decision {
+///
+/// An intent with a threshold of its own in `guarantee` is trusted from there, and one that could not be certified never. Handing
+/// over to a person is no automatic answer: for that the lower of the two thresholds is enough.
+pub fn decide(
+    situation: &Situation<'_>,
+    config: &PolicyConfig,
+    thresholds: &Thresholds,
+    guarantee: Option<&Guarantee>,
+) -> Decision {
     let unhappy = situation.sentiment.negative >= thresholds.negative;
-    if let Some((reason, detail)) = must_reach_person(situation, config, thresholds) {
+    if let Some((reason, detail)) = must_reach_person(situation, config, thresholds, guarantee) {
         let text = match reason {
             EscalationReason::PersonRequested | EscalationReason::LowConfidence if !unhappy => &config.escalate_text,
             _ => &config.apologise_text,
@@ -155,7 +163,7 @@ pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, thresholds: &Thr
     if is_one_of(situation.text, &config.acknowledgements) {
         return Decision::Reply { text: config.acknowledge_text.clone(), knowledge_id: None };
     }
-    if let Some(hit) = reply(situation, config, thresholds) {
+    if let Some(hit) = reply(situation, config, thresholds, guarantee) {
         let text = if unhappy { format!("{}{}", config.sorry_prefix, hit.answer) } else { hit.answer.clone() };
         return Decision::Reply { text, knowledge_id: Some(hit.knowledge_id.clone()) };
     }
@@ -181,6 +189,7 @@ fn must_reach_person(
     situation: &Situation<'_>,
     config: &PolicyConfig,
     thresholds: &Thresholds,
+    guarantee: Option<&Guarantee>,
 ) -> Option<(EscalationReason, String)> {
     let mut text = situation.text.to_owned();
     for word in &config.harmless_words {
@@ -197,7 +206,7 @@ fn must_reach_person(
         return Some((EscalationReason::PersonRequested, situation.text.trim().to_owned()));
     }
     if let Some(top) = situation.intents.first()
-        && top.probability >= thresholds.intent_confidence
+        && top.probability >= least_confidence(&top.label, thresholds, guarantee).min(thresholds.intent_confidence)
         && gap(situation.intents) >= thresholds.intent_gap
     {
         let detail = || format!("{} {:.2}", top.label, top.probability);
@@ -220,13 +229,26 @@ fn must_reach_person(
     None
 }
 
-fn reply<'a>(situation: &Situation<'a>, config: &PolicyConfig, thresholds: &Thresholds) -> Option<&'a Hit> {
+/// The probability from which an intent is answered automatically; infinite for one that never is.
+fn least_confidence(label: &str, thresholds: &Thresholds, guarantee: Option<&Guarantee>) -> f32 {
+    match guarantee.and_then(|guarantee| guarantee.per_intent.get(label)) {
+        Some(own) => own.threshold.unwrap_or(f32::INFINITY),
+        None => thresholds.intent_confidence,
+    }
+}
+
+fn reply<'a>(
+    situation: &Situation<'a>,
+    config: &PolicyConfig,
+    thresholds: &Thresholds,
+    guarantee: Option<&Guarantee>,
+) -> Option<&'a Hit> {
     let best = situation.hits.first()?;
     if best.score >= thresholds.sure_score {
         return Some(best);
     }
     let top = situation.intents.first()?;
-    let trusted = top.probability >= thresholds.intent_confidence
+    let trusted = top.probability >= least_confidence(&top.label, thresholds, guarantee)
         && gap(situation.intents) >= thresholds.intent_gap
         && !config.out_of_scope_intents.contains(&top.label);
     // The best reply of the intent; an entry without an intent fits every one.

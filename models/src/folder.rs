@@ -1,6 +1,9 @@
 //! The files of a model folder, and writing one so that it is there whole or not at all.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -77,6 +80,40 @@ impl Default for Thresholds {
     }
 }
 
+/// What `yingda-train calibrate` has certified on labelled chats that the model had not learnt from: with probability
+/// `confidence`, at most a share of `max_wrong` of the intents that are answered automatically are wrong (Learn then Test,
+/// <https://arxiv.org/abs/2110.01052>).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guarantee {
+    /// Largest share of wrong ones among automatic answers.
+    pub max_wrong: f64,
+    /// Probability that the share stays below it.
+    pub confidence: f64,
+    /// Least intent probability for an automatic answer, of intents without one of their own; the same as
+    /// [`Thresholds::intent_confidence`]. `None` when all have their own.
+    pub threshold: Option<f32>,
+    /// Share of the labelled messages that are answered.
+    pub coverage: f64,
+    /// Labelled messages that it rests on.
+    pub rows: usize,
+    /// Intents with a threshold of their own, or with none because they could not be certified.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_intent: BTreeMap<String, IntentGuarantee>,
+}
+
+/// What was certified for a single intent, as it is said by the model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntentGuarantee {
+    /// Least probability for an automatic answer; `None`: never answered automatically.
+    pub threshold: Option<f32>,
+    /// Share of the labelled messages said to be of this intent that are answered.
+    pub coverage: f64,
+    /// Labelled messages said to be of this intent.
+    pub rows: usize,
+}
+
 /// `yingda.json`: what serving needs besides weights, configuration and tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +135,9 @@ pub struct ModelSettings {
     pub temperatures: Temperatures,
     /// Thresholds of the reply decision.
     pub thresholds: Thresholds,
+    /// What was certified of them, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarantee: Option<Guarantee>,
     /// SHA-256 over the training messages and their labels, after cleaning.
     pub data_fingerprint: String,
     /// Program and version that wrote the folder.

@@ -5,6 +5,7 @@ mod arrows;
 mod benchmarks;
 mod formats;
 mod golden;
+mod judging;
 mod learning;
 mod notebooks;
 mod path;

@@ -4,7 +4,7 @@ use yingda_engine::{
     Conversation, Decision, EscalationReason, Hit, PastTurn, PolicyConfig, RankedLabel, Role, SentimentScores,
     policy::{Situation, decide},
 };
-use yingda_models::Thresholds;
+use yingda_models::{Guarantee, IntentGuarantee, Thresholds};
 
 const THRESHOLDS: Thresholds =
     Thresholds { intent_confidence: 0.5, intent_gap: 0.1, reply_score: 0.6, sure_score: 0.9, negative: 0.6 };
@@ -59,6 +59,10 @@ impl Default for Case {
 
 /// A decision in one word, for the tables.
 fn run(case: &Case) -> String {
+    run_with(case, None)
+}
+
+fn run_with(case: &Case, guarantee: Option<&Guarantee>) -> String {
     let conversation = Conversation { turns: case.past.clone() };
     let situation = Situation {
         text: case.text,
@@ -67,7 +71,7 @@ fn run(case: &Case) -> String {
         hits: &case.hits,
         conversation: &conversation,
     };
-    match decide(&situation, &PolicyConfig::default(), &THRESHOLDS) {
+    match decide(&situation, &PolicyConfig::default(), &THRESHOLDS, guarantee) {
         Decision::Reply { knowledge_id, .. } => format!("reply {}", knowledge_id.unwrap_or_else(|| "fixed".into())),
         Decision::Clarify { choices, .. } => {
             let ids: Vec<String> = choices.into_iter().map(|choice| choice.knowledge_id).collect();
@@ -115,6 +119,47 @@ fn replies_pass_three_gates() {
         ("an empty store", Case { hits: Vec::new(), ..Case::default() }, "clarify"),
         ("a model without a ranking", Case { intents: Vec::new(), hits: Vec::new(), ..Case::default() }, "clarify"),
     ]);
+}
+
+#[test]
+fn what_was_certified_for_an_intent_takes_the_place_of_the_threshold() {
+    let own = |threshold| IntentGuarantee { threshold, coverage: 0.5, rows: 400 };
+    let guarantee = Guarantee {
+        max_wrong: 0.02,
+        confidence: 0.95,
+        threshold: Some(THRESHOLDS.intent_confidence),
+        coverage: 0.5,
+        rows: 2000,
+        per_intent: [
+            ("退货", Some(0.85)),
+            ("物流查询", Some(0.4)),
+            ("发票", None),
+            ("投诉", None),
+            ("转人工", Some(0.4)),
+        ]
+        .map(|(intent, threshold)| (intent.to_owned(), own(threshold)))
+        .into(),
+    };
+    let said = |intent: &'static str, probability: f32| Case {
+        text: "这个怎么弄",
+        intents: intents(&[(intent, probability), ("换货", 0.05)]),
+        hits: vec![hit("a", Some(intent), 0.8)],
+        ..Case::default()
+    };
+    for (name, case, expected, without) in [
+        ("above its own", said("退货", 0.85), "reply a", "reply a"),
+        ("below its own, above that of all", said("退货", 0.84), "clarify a", "reply a"),
+        ("its own is lower", said("物流查询", 0.42), "reply a", "clarify a"),
+        ("none of its own", said("换色", 0.5), "reply a", "reply a"),
+        ("never answered, however sure", said("发票", 0.999), "clarify a", "reply a"),
+        ("never answered still reaches a person", said("投诉", 0.6), "complaint", "complaint"),
+        ("a wish for a person from the lower one", said("转人工", 0.42), "person_requested", "clarify a"),
+    ] {
+        assert_eq!(run_with(&case, Some(&guarantee)), expected, "{name}");
+        assert_eq!(run(&case), without, "{name}, without a guarantee");
+    }
+    let word_for_word = Case { hits: vec![hit("a", Some("发票"), 0.95)], ..said("发票", 0.999) };
+    assert_eq!(run_with(&word_for_word, Some(&guarantee)), "reply a", "its very words need no intent");
 }
 
 #[test]
@@ -209,6 +254,7 @@ fn anger_is_judged_over_several_turns() {
         },
         &PolicyConfig::default(),
         &THRESHOLDS,
+        None,
     );
     assert!(decision.text().contains("抱歉") && decision.text().ends_with("答案a"), "{}", decision.text());
 }

@@ -92,6 +92,7 @@ pub(crate) fn tiny_service_model(folder: &Path) {
         text: TextContract::default(),
         temperatures: Temperatures::default(),
         thresholds: WORD_FOR_WORD,
+        guarantee: None,
         data_fingerprint: "none".to_owned(),
         created_by: "tests".to_owned(),
     };

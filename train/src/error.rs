@@ -21,6 +21,9 @@ pub enum TrainError {
     /// Flags or files contradict each other.
     #[error("{0}")]
     Usage(String),
+    /// The labelled chats do not prove what was asked for; nothing was written.
+    #[error("{0}")]
+    NothingCertified(String),
     /// A file cannot be read or written.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -76,7 +79,12 @@ impl TrainError {
     /// Exit code of the program: 2 for what the user can mend, 130 after Ctrl-C, 1 for a fault.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Data(_) | Self::Unfit { .. } | Self::Usage(_) | Self::Model(_) | Self::Io { .. } => 2,
+            Self::Data(_)
+            | Self::Unfit { .. }
+            | Self::Usage(_)
+            | Self::NothingCertified(_)
+            | Self::Model(_)
+            | Self::Io { .. } => 2,
             Self::Interrupted { .. } | Self::PretrainingInterrupted { .. } => 130,
             Self::Diverged { .. } | Self::Tensor(_) | Self::Table(_) => 1,
         }

@@ -14,8 +14,10 @@ use crate::{
     TrainError, calibrate,
     examples::{self, Example},
     fit::write_json,
-    metrics::{TaskScores, best},
+    metrics::{Reliability, TaskScores, best},
     output,
+    selective::RiskCoverage,
+    statistics::rows_by_session,
 };
 
 const BATCH: usize = 64;
@@ -103,6 +105,43 @@ impl Scored {
         self.rows.iter().filter_map(row).collect()
     }
 
+    /// Examples with their intent and sentiment logits, in order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Example, &[f32], &[f32])> {
+        self.rows.iter().map(|row| (&row.example, row.intent_logits.as_slice(), row.sentiment_logits.as_slice()))
+    }
+
+    /// What the confidence of the first intent is worth for choosing whom to answer.
+    pub fn risk_coverage(&self) -> Option<RiskCoverage> {
+        let temperature = self.settings.temperatures.intent;
+        let row = |(logits, gold): (Vec<f32>, usize)| {
+            let (predicted, confidence) = best(&calibrate::softmax(&logits, temperature));
+            (confidence, predicted != gold)
+        };
+        RiskCoverage::new(self.intent_rows().into_iter().map(row).collect())
+    }
+
+    /// Scores of both tasks with how far they can be trusted, for a report.
+    pub fn reliable_scores(&self, labels: &Labels) -> Scores {
+        let mut scores = self.scores(labels);
+        let temperatures = self.settings.temperatures;
+        let sessions = |labelled: fn(&Example) -> bool| {
+            let rows = self.rows.iter().map(|row| &row.example).filter(|example| labelled(example));
+            rows_by_session(rows.map(|example| example.message.session_id.as_str()))
+        };
+        if let Some(intent) = &mut scores.intent {
+            let sessions = sessions(|example| example.intent.is_some());
+            let mut found = Reliability::new(&self.intent_rows(), &sessions, labels.intents.len(), temperatures.intent);
+            found.risk_coverage = self.risk_coverage().map(|curve| curve.in_short());
+            intent.reliability = Some(found);
+        }
+        if let Some(sentiment) = &mut scores.sentiment {
+            let sessions = sessions(|example| example.sentiment.is_some());
+            let (rows, classes) = (self.sentiment_rows(), labels.sentiments.len());
+            sentiment.reliability = Some(Reliability::new(&rows, &sessions, classes, temperatures.sentiment));
+        }
+        scores
+    }
+
     /// Scores of both tasks at the settings' temperatures.
     pub fn scores(&self, labels: &Labels) -> Scores {
         let task = |labels: &[String], rows: Vec<(Vec<f32>, usize)>, temperature: f32| {
@@ -133,13 +172,30 @@ struct Mistake<'a> {
     gold_probability: f32,
 }
 
-/// Writes `metrics.json`, `predictions.parquet` and `errors.jsonl` (most confident mistakes first) into `folder`.
+/// Writes one JSON value a line, the whole file or nothing.
+pub(crate) fn write_lines(path: &Path, values: &[impl Serialize]) -> Result<(), TrainError> {
+    Ok(write_atomically(path, |file| {
+        let mut text = String::new();
+        for value in values {
+            text += &serde_json::to_string(value).expect("plain data is always JSON");
+            text.push('\n');
+        }
+        file.write_all(text.as_bytes())
+            .map_err(|source| yingda_datasets::DatasetsError::Write { file: path.display().to_string(), source })
+    })?)
+}
+
+/// Writes `metrics.json`, `predictions.parquet`, `errors.jsonl` (most confident mistakes first) and, where messages have an
+/// intent, `risk_coverage.json` into `folder`.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(folder: &Path, scores: &Scores, scored: &Scored, labels: &Labels) -> Result<(), TrainError> {
     std::fs::create_dir_all(folder).map_err(TrainError::io("make", folder))?;
     write_json(&folder.join("metrics.json"), scores)?;
+    if let Some(curve) = scored.risk_coverage() {
+        write_json(&folder.join("risk_coverage.json"), &curve)?;
+    }
     let temperatures = scored.settings.temperatures;
     let mut mistakes = Vec::new();
     let mut intents: Vec<(String, f32)> = Vec::new();
@@ -179,15 +235,7 @@ pub fn write(folder: &Path, scores: &Scores, scored: &Scored, labels: &Labels) -
         }
     }
     mistakes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-    let path = folder.join("errors.jsonl");
-    write_atomically(&path, |file| {
-        for mistake in &mistakes {
-            let line = serde_json::to_string(mistake).expect("plain data is always JSON");
-            writeln!(file, "{line}")
-                .map_err(|source| yingda_datasets::DatasetsError::Write { file: path.display().to_string(), source })?;
-        }
-        Ok(())
-    })?;
+    write_lines(&folder.join("errors.jsonl"), &mistakes)?;
     let messages = || scored.rows.iter().map(|row| &row.example.message);
     let strings = |name: &str, values: Vec<Option<String>>| Series::new(name.into(), values).into_column();
     let (intent_names, intent_confidences): (Vec<String>, Vec<f32>) = intents.into_iter().unzip();
@@ -213,7 +261,10 @@ pub fn report(scores: &Scores) -> String {
     for (name, task) in [("intent", &scores.intent), ("sentiment", &scores.sentiment)] {
         match task {
             Some(task) => {
-                parts.push(format!("{name}\n{}\n{}\n{name}: {}", task.table(), task.confusion_table(), task.line()));
+                let mut lines = vec![task.line()];
+                lines.extend(task.reliability_lines());
+                let lines: Vec<String> = lines.into_iter().map(|line| format!("{name}: {line}")).collect();
+                parts.push(format!("{name}\n{}\n{}\n{}", task.table(), task.confusion_table(), lines.join("\n")));
             }
             None => parts.push(format!("{name}: no message has this label")),
         }
@@ -246,7 +297,7 @@ pub fn eval(model: &Path, data: &[PathBuf], map: &ColumnMap, out: &Path, device:
         ));
     }
     let scored = score_examples(&folder.model, &folder.settings, &examples)?;
-    let scores = scored.scores(labels);
+    let scores = scored.reliable_scores(labels);
     write(out, &scores, &scored, labels)?;
     Ok(scores)
 }

@@ -253,7 +253,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     state::set_weights(model.variables(), &out.join("best.safetensors"))?;
     let (settings, retrieval) = run.calibrate()?;
     let scored = eval::score_examples(&model, &settings, &test)?;
-    let scores = scored.scores(&labels);
+    let scores = scored.reliable_scores(&labels);
     let card = card::card(&card::About {
         config: &config,
         labels: &labels,

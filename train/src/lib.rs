@@ -1,4 +1,4 @@
-//! The data scientist's command line as a library: check, import, fit, eval, export.
+//! The data scientist's command line as a library: import, check, pretrain, fit, eval, calibrate, compare, export.
 //!
 //! One plain loop, no framework: rows become examples, examples become length-bucketed batches, batches become losses; the
 //! best epoch is chosen on validation data and the test split is touched once.
@@ -7,12 +7,14 @@ pub mod bench;
 pub mod calibrate;
 pub mod card;
 pub mod check;
+pub mod compare;
 pub mod embeddings;
 mod error;
 pub mod eval;
 pub mod examples;
 pub mod export;
 pub mod fit;
+pub mod guarantee;
 pub mod import;
 pub mod loss;
 pub mod metrics;
@@ -21,6 +23,8 @@ mod output;
 pub mod pretrain;
 pub mod retrieval;
 mod run;
+pub mod selective;
 mod state;
+pub mod statistics;
 
 pub use error::TrainError;

@@ -1,4 +1,4 @@
-//! `yingda-train`: import and check chats, fit a model on them, evaluate it, export it.
+//! `yingda-train`: import and check chats, fit a model on them, evaluate, calibrate and compare it, export it.
 
 use std::{
     path::PathBuf,
@@ -15,11 +15,13 @@ use yingda_train::{
     TrainError,
     bench::{BenchFlags, bench, table},
     check::check,
+    compare::{self, CompareFlags, compare},
     eval::{eval, report},
     export::ExportFlags,
     fit::{FitConfig, fit},
     import::ImportFlags,
     pretrain::{PretrainConfig, pretrain},
+    guarantee::{self, CalibrateFlags},
 };
 
 /// Train the intent, sentiment and embedding model of Yingda on historical chats.
@@ -107,6 +109,10 @@ enum Command {
     /// Make chats of exports from Label Studio, doccano or Rasa NLU; exit code 2, and nothing written, when something must be
     /// mended
     Import(ImportFlags),
+    /// Choose the confidence from which wrong automatic answers provably stay below a bound; writes it into the model folder
+    Calibrate(CalibrateFlags),
+    /// Compare two models on the same labelled chats: what is lost, what is gained, and what may be chance
+    Compare(CompareFlags),
 }
 
 #[expect(clippy::print_stderr, reason = "the last word to the user")]
@@ -120,7 +126,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "results go to standard output")]
 fn run(command: Command) -> Result<ExitCode, TrainError> {
     match command {
         Command::Check { data, map, min_class, intents, json: as_json } => {
@@ -133,81 +138,75 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
                 .transpose()?;
             let options = CheckOptions { intents, min_per_class: min_class, ..CheckOptions::default() };
             let checked = check(&data, &ColumnMap::for_chats(&map)?, &options)?;
-            if as_json {
-                json(&checked);
-            } else {
-                println!("{}", checked.table(20));
-            }
+            show(as_json, &checked, || checked.table(20));
             Ok(ExitCode::from(if checked.report.has_errors() { 2 } else { 0 }))
         }
         Command::Fit { config, out, resume, json: as_json } => {
             let stop = stop_flag()?;
             let summary = fit(&config, &out, resume, &stop)?;
-            if as_json {
-                json(&summary);
-            } else {
-                println!("{}", report(&summary.test));
-                println!("\nbest epoch {}, model: {}", summary.best_epoch, summary.model.display());
-            }
+            show(as_json, &summary, || {
+                let test = report(&summary.test);
+                format!("{test}\n\nbest epoch {}, model: {}", summary.best_epoch, summary.model.display())
+            });
             Ok(ExitCode::SUCCESS)
         }
         Command::Pretrain { config, out, resume, json: as_json } => {
             let summary = pretrain(&config, &out, resume, &*stop_flag()?)?;
-            if as_json {
-                json(&summary);
-            } else {
+            show(as_json, &summary, || {
                 let area = summary.pair_area.map_or(String::new(), |area| format!(", pairs AUC {area:.4}"));
-                println!(
-                    "held-out loss {:.4}{area}, {} steps, base model: {}",
-                    summary.masked_loss,
-                    summary.steps,
-                    summary.model.display()
-                );
-            }
+                let (loss, steps) = (summary.masked_loss, summary.steps);
+                format!("held-out loss {loss:.4}{area}, {steps} steps, base model: {}", summary.model.display())
+            });
             Ok(ExitCode::SUCCESS)
         }
         Command::Eval { model, data, map, out, device, json: as_json } => {
             let scores = eval(&model, &data, &ColumnMap::for_chats(&map)?, &out, &device)?;
-            if as_json {
-                json(&scores);
-            } else {
-                println!("{}\n\nwritten to {}", report(&scores), out.display());
-            }
+            show(as_json, &scores, || format!("{}\n\nwritten to {}", report(&scores), out.display()));
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench(flags) => {
             let figures = bench(&flags)?;
-            if flags.json {
-                json(&figures);
-            } else {
-                println!("{}", table(&figures));
+            show(flags.json, &figures, || table(&figures));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Calibrate(flags) => {
+            match flags.simulate {
+                Some(runs) => {
+                    let simulation = guarantee::rehearse(&flags, runs)?;
+                    show(flags.json, &simulation, || guarantee::simulation_table(&simulation));
+                }
+                None => {
+                    let calibrated = guarantee::certify(&flags)?;
+                    show(flags.json, &calibrated, || guarantee::table(&calibrated));
+                }
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compare(flags) => {
+            let comparison = compare(&flags)?;
+            show(flags.json, &comparison, || compare::report(&comparison));
             Ok(ExitCode::SUCCESS)
         }
         Command::Export(flags) => {
             let exported = flags.run()?;
-            if flags.json {
-                json(&exported);
-            } else {
-                println!("{}\nwritten to {}", exported.line(), flags.out.display());
-            }
+            show(flags.json, &exported, || format!("{}\nwritten to {}", exported.line(), flags.out.display()));
             Ok(ExitCode::SUCCESS)
         }
         Command::Import(flags) => {
             let summary = flags.run()?;
-            if flags.json {
-                json(&summary);
-            } else {
-                println!("{}", summary.table(20));
-            }
+            show(flags.json, &summary, || summary.table(20));
             Ok(ExitCode::from(if summary.written.is_some() { 0 } else { 2 }))
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
-fn json(value: &impl serde::Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).expect("plain data is always JSON"));
+fn show(as_json: bool, value: &impl serde::Serialize, table: impl FnOnce() -> String) {
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(value).expect("plain data is always JSON"));
+    } else {
+        println!("{}", table());
+    }
 }
 
 /// Becomes true at the first Ctrl-C. A second one ends the program at once: the last checkpoint is whole in any case.

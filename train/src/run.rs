@@ -357,6 +357,7 @@ impl Run<'_> {
             text: self.tokenizer.contract().clone(),
             temperatures: Temperatures::default(),
             thresholds: Thresholds::default(),
+            guarantee: None,
             data_fingerprint: self.state.data_fingerprint.clone(),
             created_by: format!("yingda-train {}", env!("CARGO_PKG_VERSION")),
         }
