@@ -19,5 +19,6 @@ mod output;
 pub mod retrieval;
 mod run;
 mod state;
+pub mod tensorboard;
 
 pub use error::TrainError;
