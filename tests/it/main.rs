@@ -12,3 +12,4 @@ mod service;
 mod socket;
 mod store;
 mod support;
+mod tools;

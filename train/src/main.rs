@@ -1,4 +1,4 @@
-//! `yingda-train`: check chats, fit a model on them, evaluate it, export it.
+//! `yingda-train`: check chats, fit a model on them, evaluate it, export it, and the tools around that.
 
 use std::{
     path::PathBuf,
@@ -18,6 +18,9 @@ use yingda_train::{
     eval::{eval, report},
     export::export,
     fit::{FitConfig, fit},
+    noise::{NoiseArgs, noise},
+    suggest::{SuggestArgs, suggest},
+    sweep::{SweepArgs, sweep},
 };
 
 /// Train the intent, sentiment and embedding model of Yingda on historical chats.
@@ -98,6 +101,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find labels that are probably wrong: models that did not learn from a message judge it; writes files to review
+    Noise(Box<NoiseArgs>),
+    /// Choose what to label next: messages that the model is unsure of and that differ, as Label Studio tasks
+    Suggest(SuggestArgs),
+    /// Run fit over a grid of settings and several seeds, and rank them by validation score
+    Sweep(Box<SweepArgs>),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -138,17 +147,7 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             Ok(ExitCode::from(if checked.report.has_errors() { 2 } else { 0 }))
         }
         Command::Fit { config, out, resume, json: as_json } => {
-            let stop = Arc::new(AtomicBool::new(false));
-            let flag = Arc::clone(&stop);
-            // A second Ctrl-C ends the program at once: the last checkpoint is whole in any case.
-            let handler = move || {
-                if flag.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-            };
-            ctrlc::set_handler(handler).map_err(|error| {
-                TrainError::Usage(format!("cannot listen for Ctrl-C ({error}); start the program from a normal shell"))
-            })?;
+            let stop = stop_at_interrupt()?;
             let summary = fit(&config, &out, resume, &stop)?;
             if as_json {
                 json(&summary);
@@ -188,7 +187,50 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Noise(args) => {
+            let summary = noise(&args, &*stop_at_interrupt()?)?;
+            if args.json {
+                json(&summary);
+            } else {
+                println!("{}\n\nto review: {}", summary.report(), summary.suspects.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Suggest(args) => {
+            let summary = suggest(&args)?;
+            if args.json {
+                json(&summary);
+            } else {
+                println!("{}\nwritten to {}", summary.report(), args.out.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sweep(args) => {
+            let summary = sweep(&args, &*stop_at_interrupt()?)?;
+            if args.json {
+                json(&summary);
+            } else {
+                println!("{}", summary.report());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// A flag that Ctrl-C sets.
+fn stop_at_interrupt() -> Result<Arc<AtomicBool>, TrainError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    // A second Ctrl-C ends the program at once: the last checkpoint is whole in any case.
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| {
+        TrainError::Usage(format!("cannot listen for Ctrl-C ({error}); start the program from a normal shell"))
+    })?;
+    Ok(stop)
 }
 
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
