@@ -23,6 +23,7 @@ use crate::{
     output,
     retrieval::{self, KnowledgePairs, RetrievalScores},
     state::{self, State},
+    tensorboard::{self, EventWriter},
 };
 
 /// Random streams of a run; each is one purpose, so that nothing depends on what was drawn before.
@@ -68,6 +69,8 @@ pub(crate) struct Run<'a> {
     pub(crate) optimizer: AdamW,
     pub(crate) state: State,
     pub(crate) epochs: Vec<EpochLine>,
+    /// Begun with the first line of the log.
+    pub(crate) events: Option<EventWriter>,
 }
 
 /// The losses of one step, apart.
@@ -101,6 +104,7 @@ impl Run<'_> {
             text.push('\n');
         }
         std::fs::write(&path, text).map_err(TrainError::io("write", &path))?;
+        tensorboard::cut(&self.out.join("tensorboard"), state.step)?;
         output::line(&format!("resumed after epoch {}, step {}", state.epoch, state.step));
         self.state = state;
         Ok(())
@@ -121,7 +125,11 @@ impl Run<'_> {
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(TrainError::io("write", &path))?;
         self.state.metric_lines += 1;
-        Ok(())
+        let events = match &mut self.events {
+            Some(events) => events,
+            none => none.insert(EventWriter::create(&self.out.join("tensorboard"))?),
+        };
+        events.line(self.state.step, &serde_json::to_value(line).expect("plain data is always JSON"))
     }
 
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
