@@ -251,7 +251,8 @@ fn what_is_suggested_is_uncertain_different_and_fits_label_studio() {
     assert!(mean(&tasks) < 0.8 * mean(&all), "{} and {}", mean(&tasks), mean(&all));
 
     // Labelled to the end, nothing is left.
-    let refused = run_suggest(&sample("test.jsonl"), &path("none.json"), &[]).unwrap_err().to_string();
+    write_chats(&path("labelled.csv"));
+    let refused = run_suggest(&path("labelled.csv"), &path("none.json"), &[]).unwrap_err().to_string();
     assert!(refused.contains("has an intent already"), "{refused}");
     assert!(!path("none.json").exists());
 }

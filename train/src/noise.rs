@@ -157,6 +157,7 @@ pub fn noise(args: &NoiseArgs, stop: &AtomicBool) -> Result<NoiseSummary, TrainE
                 .into(),
         ));
     }
+    let device = yingda_models::device(&config.device)?;
     let contract = TextContract {
         mask: if config.no_mask { MaskOptions::none() } else { MaskOptions::default() },
         ..TextContract::default()
@@ -183,7 +184,6 @@ pub fn noise(args: &NoiseArgs, stop: &AtomicBool) -> Result<NoiseSummary, TrainE
         &out.join(SETTINGS),
         &Settings { folds: args.folds, data_fingerprint: fingerprint(&originals), fit: config.clone() },
     )?;
-    let device = yingda_models::device(&config.device)?;
     let classes = examples::labels(&chats.messages()?).intents;
     let (mut intents, mut sentiments) = (Judged::default(), Judged::default());
     for fold in 0..args.folds {
