@@ -1,14 +1,15 @@
 //! Confident learning: which labels are probably wrong, from predictions of models that did not learn from them.
 //!
-//! Northcutt, Jiang and Chuang 2021, <https://arxiv.org/abs/1911.00068>. Everything here is plain arithmetic on probabilities
-//! and labels; who makes the probabilities is [`noise`](crate::noise).
+//! Northcutt, Jiang and Chuang 2021, <https://arxiv.org/abs/1911.00068>. Everything here is plain arithmetic on
+//! probabilities and labels; who makes the probabilities is [`noise`](crate::noise).
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::best;
 
-/// Probabilities that lie this little below a threshold still reach it: a mean of equal numbers is not always that number.
+/// Probabilities that lie this little below a threshold still reach it: a mean of equal numbers is not always that
+/// number.
 const TOLERANCE: f64 = 1e-6;
 
 /// What the worst suspect is.
@@ -38,8 +39,8 @@ pub struct Suspect {
 /// What confident learning says of a set of labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfidentLearning {
-    /// From which probability on a row is confidently of a class: the mean probability of the class over the rows that were
-    /// given it. `None` where no row was.
+    /// From which probability on a row is confidently of a class: the mean probability of the class over the rows that
+    /// were given it. `None` where no row was.
     pub thresholds: Vec<Option<f64>>,
     /// The confident joint, `counts[given][probable]`: rows by the label they were given and the class they are
     /// confidently of. Rows that are confidently of no class are not counted.

@@ -1,7 +1,7 @@
 //! `noise`: labels that are probably wrong, as files to review.
 //!
-//! Sessions are dealt to folds; each fold is judged by a model that `fit` made from the others, and confident learning finds
-//! the labels that contradict what these models are sure of.
+//! Sessions are dealt to folds; each fold is judged by a model that `fit` made from the others, and confident learning
+//! finds the labels that contradict what these models are sure of.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -153,7 +153,7 @@ pub fn noise(args: &NoiseArgs, stop: &AtomicBool) -> Result<NoiseSummary, TrainE
     }
     if !config.test.is_empty() {
         return Err(TrainError::Usage(
-            "--test has no use here: every label is judged by a model that did not learn from it; give all chats as --data"
+            "--test has no use here: each label is judged by a model that did not learn from it; give all chats as --data"
                 .into(),
         ));
     }
@@ -249,8 +249,8 @@ pub fn noise(args: &NoiseArgs, stop: &AtomicBool) -> Result<NoiseSummary, TrainE
     Ok(summary)
 }
 
-/// The fold of each row: sessions stay whole, sessions that say almost the same stay together, and labels are spread evenly,
-/// by the rules of [`split`].
+/// The fold of each row: sessions stay whole, sessions that say almost the same stay together, and labels are spread
+/// evenly, by the rules of [`split`].
 fn deal(chats: &Chats, folds: usize, seed: u64, model_text: &dyn Fn(&str) -> String) -> Result<Vec<usize>, TrainError> {
     let sessions = |chats: &Chats| -> Result<Vec<String>, TrainError> {
         let column = chats.frame().column("session_id")?.str()?;
@@ -400,7 +400,8 @@ fn write_records(out: &Path, records: &[Record]) -> Result<(), TrainError> {
 /// The suspects as CSV that Excel opens as it is: with a byte-order mark, and lines that end in CR and LF.
 fn csv(records: &[Record]) -> String {
     let mut text = String::from(
-        "\u{feff}file,row,session_id,turn,text,task,given,suggested,given_probability,suggested_probability,quality,verdict\r\n",
+        "\u{feff}file,row,session_id,turn,text,task,given,suggested,given_probability,suggested_probability,quality,\
+         verdict\r\n",
     );
     for record in records {
         let cells = [
@@ -423,7 +424,8 @@ fn csv(records: &[Record]) -> String {
     text
 }
 
-/// A text as a cell. What a spreadsheet would run as a formula gets an apostrophe before it: customers write what they like.
+/// A text as a cell. What a spreadsheet would run as a formula gets an apostrophe before it: customers write what they
+/// like.
 fn cell(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
@@ -435,7 +437,7 @@ impl NoiseSummary {
         let mut parts = Vec::new();
         for task in &self.tasks {
             let mut lines = vec![format!(
-                "{}: {} labels, of which {} are suspect; wrong by estimate: {:.0} ({:.1} %). The models agree with {:.1} %",
+                "{}: {} labels, {} of them suspect; wrong by estimate: {:.0} ({:.1} %). The models agree with {:.1} %",
                 task.task,
                 task.rows,
                 task.suspects,

@@ -91,9 +91,10 @@ struct Candidate<'a> {
 
 /// Runs `suggest`.
 ///
-/// A message is uncertain when its two likeliest intents are close (margin sampling, Scheffer, Decomain and Wrobel 2001).
-/// Among the most uncertain, messages are taken by the greedy k-center rule of core-set selection (Sener and Savarese 2018,
-/// <https://arxiv.org/abs/1708.00489>): always the one that is farthest from all that have a label or were taken.
+/// A message is uncertain when its two likeliest intents are close (margin sampling, Scheffer, Decomain and Wrobel
+/// 2001). Among the most uncertain, messages are taken by the greedy k-center rule of core-set selection (Sener and
+/// Savarese 2018, <https://arxiv.org/abs/1708.00489>): always the one that is farthest from all that have a label or
+/// were taken.
 ///
 /// # Errors
 /// When the model or the data is not usable, nothing is left to label, or a file cannot be written.
@@ -203,8 +204,9 @@ fn firsts<'a>(known: impl Iterator<Item = &'a str>, texts: impl Iterator<Item = 
     fresh.collect::<Vec<bool>>().split_off(count)
 }
 
-/// Up to `count` places in `pool`, each the one that is farthest from `centers` and from those before it; the first of the
-/// pool where there is no center. Vectors have length 1, the distance is 1 less the cosine, and of equals the first is taken.
+/// Up to `count` places in `pool`, each the one that is farthest from `centers` and from those before it; the first of
+/// the pool where there is no center. Vectors have length 1, the distance is 1 less the cosine, and of equals the first
+/// is taken.
 ///
 /// The greedy 2-approximation of k-center (Gonzalez 1985), as Sener and Savarese 2018 use it.
 pub fn farthest_first(pool: &[Vec<f32>], centers: &[Vec<f32>], count: usize) -> Vec<usize> {
@@ -226,8 +228,8 @@ pub fn farthest_first(pool: &[Vec<f32>], centers: &[Vec<f32>], count: usize) -> 
     taken
 }
 
-/// A task in Label Studio's JSON format (<https://labelstud.io/guide/predictions>). Texts leave this program with personal
-/// data masked, as the model reads them.
+/// A task in Label Studio's JSON format (<https://labelstud.io/guide/predictions>). Texts leave this program with
+/// personal data masked, as the model reads them.
 fn task(
     candidate: &Candidate<'_>,
     labels: &Labels,
@@ -237,6 +239,8 @@ fn task(
 ) -> Value {
     let message = &candidate.example.message;
     let masked = |text: &str| contract.mask(text).0;
+    // Its name alone: where it lay is nobody's business.
+    let file = Path::new(&message.file).file_name().map(|name| name.to_string_lossy().into_owned());
     let earlier: Vec<&&Message> = session.iter().filter(|other| other.turn < message.turn).collect();
     let before: Vec<String> = earlier[earlier.len().saturating_sub(BEFORE)..]
         .iter()
@@ -262,7 +266,7 @@ fn task(
             "before": if before.is_empty() { "（会话开始）".to_owned() } else { before.join("\n") },
             "session_id": message.session_id,
             "turn": message.turn,
-            "file": Path::new(&message.file).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            "file": file,
             "row": message.row,
             "margin": rounded(candidate.margin),
         },

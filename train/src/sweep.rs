@@ -34,7 +34,7 @@ pub struct SweepArgs {
     /// Runs of each combination, with --seed and the numbers after it
     #[arg(long, default_value_t = 3)]
     pub seeds: u64,
-    /// Folder for sweep.json and the runs; the same command goes on where it was stopped, also with more values or seeds
+    /// Folder for sweep.json and the runs; the same command goes on where it stopped, also with more values or seeds
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
     /// Taken as by `fit`, and not needed
@@ -109,12 +109,12 @@ struct Best {
     epoch: usize,
 }
 
-/// Runs `sweep` to its end, or until `stop` becomes true. Runs that are done are not repeated, and `sweep.json` is up to date
-/// after each.
+/// Runs `sweep` to its end, or until `stop` becomes true. Runs that are done are not repeated, and `sweep.json` is up
+/// to date after each.
 ///
 /// # Errors
-/// Those of [`fit`](crate::fit::fit), but for a loss that leaves the numbers, which is a result; also when `--grid` names no
-/// flag of it or a value does not fit, and when `out` holds something else or cannot be written.
+/// Those of [`fit`](crate::fit::fit), but for a loss that leaves the numbers, which is a result; also when `--grid`
+/// names no flag of it or a value does not fit, and when `out` holds something else or cannot be written.
 pub fn sweep(args: &SweepArgs, stop: &AtomicBool) -> Result<SweepSummary, TrainError> {
     if args.seeds == 0 {
         return Err(TrainError::Usage("--seeds must be at least 1".into()));

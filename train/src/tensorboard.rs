@@ -1,8 +1,9 @@
 //! Scalars of a run as TensorBoard event files.
 //!
-//! An event file is a row of records (`TFRecord`): the length of the data as a little-endian `u64`, a masked CRC-32C of these
-//! eight bytes, the data, a masked CRC-32C of the data. The data is an `Event` message of Protocol Buffers (TensorFlow's
-//! `event.proto` and `summary.proto`), of which we write four fields. That is less than any crate for it would bring along.
+//! An event file is a row of records (`TFRecord`): the length of the data as a little-endian `u64`, a masked CRC-32C of
+//! these eight bytes, the data, a masked CRC-32C of the data. The data is an `Event` message of Protocol Buffers
+//! (TensorFlow's `event.proto` and `summary.proto`), of which we write four fields. That is less than any crate for it
+//! would bring along.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,8 +27,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins a new event file in `folder`, which is made if need be. TensorBoard reads all files of a folder in the order of
-    /// their names, so a resumed run begins another one; call [`cut`] first.
+    /// Begins a new event file in `folder`, which is made if need be. TensorBoard reads all files of a folder in the
+    /// order of their names, so a resumed run begins another one; call [`cut`] first.
     ///
     /// # Errors
     /// When the folder or the file cannot be written.
@@ -136,8 +137,8 @@ fn curves(line: &Value) -> Vec<(String, f64)> {
     found
 }
 
-// Protocol Buffers: a field is a key (number << 3 | kind), then a varint (kind 0), 8 bytes (1), a length and bytes (2), or
-// 4 bytes (5).
+// Protocol Buffers: a field is a key (number << 3 | kind), then a varint (kind 0), 8 bytes (1), a length and bytes (2),
+// or 4 bytes (5).
 
 /// `Event { wall_time = 1: double, file_version = 3: string }`.
 fn version_event(wall_time: f64) -> Vec<u8> {
