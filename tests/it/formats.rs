@@ -233,6 +233,8 @@ fn lively_model(folder: &Path, activation: HiddenAct) {
         ..BertConfig::default()
     };
     let settings = ModelSettings {
+        context_turns: 0,
+        guarantee: None,
         format: 1,
         labels,
         pooling: Pooling::Mean,

@@ -16,3 +16,4 @@ mod service;
 mod socket;
 mod store;
 mod support;
+mod tools;

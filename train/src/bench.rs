@@ -26,7 +26,8 @@ const LABELS: usize = 30;
 const VOCABULARY: usize = 21_128;
 /// 32 messages of a chat: most are short, some are long. The same as in `bench/serving_speed.py`.
 const LENGTHS: [usize; 32] = [
-    5, 9, 14, 7, 22, 11, 64, 6, 17, 12, 8, 31, 10, 19, 5, 13, 26, 9, 15, 48, 7, 12, 38, 6, 20, 11, 16, 8, 55, 10, 24, 18,
+    5, 9, 14, 7, 22, 11, 64, 6, 17, 12, 8, 31, 10, 19, 5, 13, 26, 9, 15, 48, 7, 12, 38, 6, 20, 11, 16, 8, 55, 10, 24,
+    18,
 ];
 
 /// What is timed.

@@ -215,7 +215,7 @@ fn say(flags: &CompareFlags, path: &Path, messages: Vec<Message>) -> Result<Said
             unknown.join(", ")
         ));
     }
-    let examples = examples::examples(messages, labels, &folder.tokenizer)?;
+    let examples = examples::examples(messages, labels, &folder.tokenizer, folder.settings.context_turns)?;
     let scored = score_examples(&folder.model, &folder.settings, &examples)?;
     let temperatures = folder.settings.temperatures;
     let first = |labels: &[String], logits: &[f32], temperature: f32| {

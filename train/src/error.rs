@@ -62,6 +62,16 @@ pub enum TrainError {
         /// Folder of the run.
         run: PathBuf,
     },
+    /// One of several runs was stopped by the user; the state was saved.
+    #[error("stopped in {run} at epoch {epoch}, step {step}; the same command goes on from there")]
+    Stopped {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Optimiser step.
+        step: usize,
+        /// Folder of the run that was stopped.
+        run: PathBuf,
+    },
     /// A tensor operation failed: a fault of this program.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -85,7 +95,7 @@ impl TrainError {
             | Self::NothingCertified(_)
             | Self::Model(_)
             | Self::Io { .. } => 2,
-            Self::Interrupted { .. } | Self::PretrainingInterrupted { .. } => 130,
+            Self::Interrupted { .. } | Self::PretrainingInterrupted { .. } | Self::Stopped { .. } => 130,
             Self::Diverged { .. } | Self::Tensor(_) | Self::Table(_) => 1,
         }
     }

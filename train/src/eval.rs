@@ -142,6 +142,15 @@ impl Scored {
         scores
     }
 
+    /// Every example with its probabilities at the settings' temperatures: intents, then sentiments, in head order.
+    pub fn probabilities(&self) -> impl Iterator<Item = (&Example, Vec<f32>, Vec<f32>)> {
+        let temperatures = self.settings.temperatures;
+        self.rows.iter().map(move |row| {
+            let intents = calibrate::softmax(&row.intent_logits, temperatures.intent);
+            (&row.example, intents, calibrate::softmax(&row.sentiment_logits, temperatures.sentiment))
+        })
+    }
+
     /// Scores of both tasks at the settings' temperatures.
     pub fn scores(&self, labels: &Labels) -> Scores {
         let task = |labels: &[String], rows: Vec<(Vec<f32>, usize)>, temperature: f32| {

@@ -1,6 +1,6 @@
 //! From messages to examples, and from examples to length-bucketed batches.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 use yingda_datasets::{Message, Role};
@@ -25,7 +25,7 @@ pub struct Example {
 
 /// Makes an example of every user message that has a label. A label that `labels` lacks counts as missing.
 ///
-/// `messages` are all messages of their sessions, in order; up to `context_turns` of what was said before a message is its
+/// `messages` are all messages of their sessions, those of one session in order; up to `context_turns` of what was said before a message is its
 /// context.
 ///
 /// # Errors
@@ -39,13 +39,10 @@ pub fn examples(
     let contract = tokenizer.contract();
     let index = |labels: &[String], label: &str| labels.iter().position(|known| known == label).map(|i| i as u32);
     let mut examples = Vec::new();
-    let mut before: VecDeque<(bool, String)> = VecDeque::new();
-    let mut session = None;
+    // The last turns of every session: its messages need not stand together.
+    let mut sessions: HashMap<String, VecDeque<(bool, String)>> = HashMap::new();
     for message in messages {
-        if session.as_ref() != Some(&message.session_id) {
-            before.clear();
-            session = Some(message.session_id.clone());
-        }
+        let before = sessions.entry(message.session_id.clone()).or_default();
         let model_text =
             if context_turns > 0 || is_labelled(&message) { contract.model_text(&message.text) } else { String::new() };
         if is_labelled(&message) {

@@ -242,6 +242,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         }),
         state: State { data_fingerprint: examples::data_fingerprint(&train), ..State::default() },
         epochs: Vec::new(),
+        events: None,
     };
     if resume {
         run.resume()?;

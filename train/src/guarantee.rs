@@ -223,7 +223,12 @@ fn judge(flags: &CalibrateFlags) -> Result<(ModelSettings, Judged), TrainError> 
             "--not-answered: the model has no intent {unknown}; its intents stand in yingda.json"
         )));
     }
-    let kept = examples::examples(load(&flags.data, &map)?.messages()?, labels, &folder.tokenizer)?;
+    let kept = examples::examples(
+        load(&flags.data, &map)?.messages()?,
+        labels,
+        &folder.tokenizer,
+        folder.settings.context_turns,
+    )?;
     if data_fingerprint(&kept) == folder.settings.data_fingerprint {
         return Err(TrainError::Usage(
             "--data is what the model learnt from, on which it is surer than it will be; give labelled chats that it has not seen"

@@ -1,4 +1,5 @@
-//! The data scientist's command line as a library: import, check, pretrain, fit, eval, calibrate, compare, export.
+//! The data scientist's command line as a library: import, check, pretrain, fit, eval, calibrate, compare, export, and the
+//! tools around them.
 //!
 //! One plain loop, no framework: rows become examples, examples become length-bucketed batches, batches become losses; the
 //! best epoch is chosen on validation data and the test split is touched once.
@@ -8,6 +9,7 @@ pub mod calibrate;
 pub mod card;
 pub mod check;
 pub mod compare;
+pub mod confident;
 pub mod embeddings;
 mod error;
 pub mod eval;
@@ -18,13 +20,18 @@ pub mod guarantee;
 pub mod import;
 pub mod loss;
 pub mod metrics;
+pub mod noise;
 pub mod optimizer;
 mod output;
 pub mod pretrain;
 pub mod retrieval;
 mod run;
+mod runs;
 pub mod selective;
 mod state;
 pub mod statistics;
+pub mod suggest;
+pub mod sweep;
+pub mod tensorboard;
 
 pub use error::TrainError;

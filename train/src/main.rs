@@ -19,9 +19,12 @@ use yingda_train::{
     eval::{eval, report},
     export::ExportFlags,
     fit::{FitConfig, fit},
-    import::ImportFlags,
-    pretrain::{PretrainConfig, pretrain},
     guarantee::{self, CalibrateFlags},
+    import::ImportFlags,
+    noise::{NoiseArgs, noise},
+    pretrain::{PretrainConfig, pretrain},
+    suggest::{SuggestArgs, suggest},
+    sweep::{SweepArgs, sweep},
 };
 
 /// Train the intent, sentiment and embedding model of Yingda on historical chats.
@@ -113,6 +116,12 @@ enum Command {
     Calibrate(CalibrateFlags),
     /// Compare two models on the same labelled chats: what is lost, what is gained, and what may be chance
     Compare(CompareFlags),
+    /// Find labels that are probably wrong: models that did not learn from a message judge it; writes files to review
+    Noise(Box<NoiseArgs>),
+    /// Choose what to label next: messages that the model is unsure of and that differ, as Label Studio tasks
+    Suggest(SuggestArgs),
+    /// Run fit over a grid of settings and several seeds, and rank them by validation score
+    Sweep(Box<SweepArgs>),
 }
 
 #[expect(clippy::print_stderr, reason = "the last word to the user")]
@@ -196,6 +205,21 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             let summary = flags.run()?;
             show(flags.json, &summary, || summary.table(20));
             Ok(ExitCode::from(if summary.written.is_some() { 0 } else { 2 }))
+        }
+        Command::Noise(args) => {
+            let summary = noise(&args, &*stop_flag()?)?;
+            show(args.json, &summary, || format!("{}\n\nto review: {}", summary.report(), summary.suspects.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Suggest(args) => {
+            let summary = suggest(&args)?;
+            show(args.json, &summary, || format!("{}\nwritten to {}", summary.report(), args.out.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sweep(args) => {
+            let summary = sweep(&args, &*stop_flag()?)?;
+            show(args.json, &summary, || summary.report());
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

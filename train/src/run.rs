@@ -24,6 +24,7 @@ use crate::{
     output,
     retrieval::{self, KnowledgePairs, RetrievalScores},
     state::{self, State},
+    tensorboard::{self, EventWriter},
 };
 
 /// Random streams of a run; each is one purpose, so that nothing depends on what was drawn before.
@@ -68,6 +69,8 @@ pub(crate) struct Run<'a> {
     pub(crate) optimizer: AdamW,
     pub(crate) state: State,
     pub(crate) epochs: Vec<EpochLine>,
+    /// Begun with the first line of the log.
+    pub(crate) events: Option<EventWriter>,
 }
 
 /// Cuts a file of lines to its first `lines`, and returns them.
@@ -119,6 +122,7 @@ impl Run<'_> {
         }
         let kept = cut_lines(&self.metrics_path(), state.metric_lines)?;
         self.epochs = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        tensorboard::cut(&self.out.join("tensorboard"), state.step)?;
         output::line(&format!("resumed after epoch {}, step {}", state.epoch, state.step));
         self.state = state;
         Ok(())
@@ -131,7 +135,11 @@ impl Run<'_> {
     fn log(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
         append_line(&self.metrics_path(), line)?;
         self.state.metric_lines += 1;
-        Ok(())
+        let events = match &mut self.events {
+            Some(events) => events,
+            none => none.insert(EventWriter::create(&self.out.join("tensorboard"))?),
+        };
+        events.line(self.state.step, &serde_json::to_value(line).expect("plain data is always JSON"))
     }
 
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
