@@ -35,6 +35,8 @@ use crate::{
 const SETTINGS: &str = "noise-settings.json";
 /// Pairs that the table shows; `noise.json` has all of them.
 const SHOWN_PAIRS: usize = 20;
+/// From this share of wrong labels on, the models are the likelier culprits.
+const WEAK: f64 = 0.3;
 
 /// The flags of `noise`.
 #[derive(Args, Clone, Debug)]
@@ -446,6 +448,12 @@ impl NoiseSummary {
                 100.0 * task.estimated_wrong / task.rows as f64,
                 100.0 * task.agreement
             )];
+            if task.estimated_wrong > WEAK * task.rows as f64 {
+                lines.push(
+                    "so many are a sign of weak models rather than of wrong labels: try --base, more --epochs or more data"
+                        .to_owned(),
+                );
+            }
             if task.not_judged > 0 {
                 lines.push(format!(
                     "{} labels are not judged: their classes stand in too few sessions to learn from all folds but one",
