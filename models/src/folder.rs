@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{BertConfig, HiddenAct, ModelError, text::TextContract};
+use crate::{BertConfig, HiddenAct, ModelError, ServingPrecision, text::TextContract};
 
 /// The files that make a model folder; the card `README.md` stands beside them.
 pub const MODEL_FILES: [&str; 5] =
@@ -129,6 +129,9 @@ pub struct ModelSettings {
     /// Turns before a message that are read with it.
     #[serde(default)]
     pub context_turns: usize,
+    /// Number format in which the model is served on the CPU.
+    #[serde(default)]
+    pub serving: ServingPrecision,
     /// What a text looks like to this model.
     pub text: TextContract,
     /// Temperatures of the heads.

@@ -448,8 +448,11 @@ impl ModelFolder {
         let mut source = read_checkpoint(path)?;
         source.extend(heads);
         let parameters = Parameters::new(source, trainable, 0, config.initializer_range, device);
-        let (model, report) = MultiTaskModel::new(parameters, &config, &settings.labels, device)
+        let (mut model, report) = MultiTaskModel::new(parameters, &config, &settings.labels, device)
             .map_err(|error| at_weights(path, error))?;
+        if settings.serving != ServingPrecision::F32 {
+            model.serve_in(settings.serving)?;
+        }
         if !report.missing.is_empty() {
             return Err(ModelError::Weights {
                 path: path.to_owned(),

@@ -234,6 +234,7 @@ fn lively_model(folder: &Path, activation: HiddenAct) {
     };
     let settings = ModelSettings {
         context_turns: 0,
+        serving: Default::default(),
         guarantee: None,
         format: 1,
         labels,

@@ -178,7 +178,9 @@ fn one_step_is_that_of_torch(expected: &Value, fused: bool) {
         let tolerance = if name.ends_with("key.bias") { 2e-3 } else { TOLERANCE };
         let first = numbers(&parameter["first"]);
         close(name, &values[..first.len()], &first, tolerance);
-        if !name.ends_with("key.bias") {
+        // A step leaves rows of tokens that it did not see as they are; torch's decay pulls at them, too.
+        let sparse = fused && name == yingda_models::WORDS;
+        if !name.ends_with("key.bias") && !sparse {
             let squares: f64 = values.iter().map(|value| value * value).sum();
             // Sums over thousands of numbers add up their rounding.
             close(&format!("{name}: sum"), &[values.iter().sum()], &numbers(&parameter["sum"]), 5e-3);

@@ -91,7 +91,9 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
     let flags = calibrate_flags(&model, &new, &["--max-wrong", "0.05"]);
     let found = guarantee::certify(&flags).unwrap();
     let stored = guarantee_of(&model).unwrap();
-    assert_eq!(stored, found.guarantee);
+    // A number may change in its last bit on its way through JSON.
+    assert!((stored.coverage - found.guarantee.coverage).abs() < 1e-12);
+    assert_eq!(stored, Guarantee { coverage: stored.coverage, ..found.guarantee.clone() });
     assert_eq!((stored.rows, stored.max_wrong, stored.confidence), (750, 0.05, 0.95));
     let opened = ModelFolder::open(&model, &Device::Cpu, false).unwrap();
     assert_eq!(Some(opened.settings.thresholds.intent_confidence), stored.threshold);

@@ -9,11 +9,12 @@ use std::{
 use candle_core::Device;
 use clap::Parser as _;
 use yingda_models::{
-    Batch, BertConfig, Gradient, HiddenAct, Labels, Learner, Mode, ModelFolder, MultiTaskModel, Parameters, SENTIMENTS,
-    Seeded,
+    Batch, BertConfig, Gradient, HiddenAct, Labels, Learner, Mode, ModelFolder, MultiTaskModel, Parameters, Precision,
+    SENTIMENTS, Seeded, ServingPrecision,
 };
 use yingda_train::{
     TrainError,
+    export::export,
     fit::{FitConfig, FitSummary, fit},
     loss::cross_entropy,
     optimizer::{AdamW, AdamWSettings},
@@ -233,7 +234,11 @@ fn a_run_leaves_what_it_promises_and_its_model_opens() {
     assert_eq!(scores.intent.unwrap().rows, 60);
 
     let half = folder.path().join("half");
-    let exported = yingda_train::export::export(&summary.model, &half, yingda_models::Precision::F16).unwrap();
+    let exported = export(&summary.model, &half, Precision::F16, ServingPrecision::F32).unwrap();
     assert!(exported.bytes_after < exported.bytes_before * 6 / 10, "{exported:?}");
     assert!(exported.probability_difference < 0.01 && exported.least_cosine > 0.999, "{exported:?}");
+    let eight = folder.path().join("eight");
+    let exported = export(&summary.model, &eight, Precision::F16, ServingPrecision::Int8).unwrap();
+    assert!(exported.probability_difference > 0.0, "8 bits are served: {exported:?}");
+    assert!(exported.probability_difference < 0.05 && exported.least_cosine > 0.99, "{exported:?}");
 }

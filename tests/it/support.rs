@@ -85,6 +85,7 @@ pub(crate) fn tiny_service_model(folder: &Path) {
     };
     let settings = ModelSettings {
         context_turns: 0,
+        serving: Default::default(),
         format: 1,
         labels,
         pooling: Pooling::Mean,

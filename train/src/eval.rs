@@ -288,6 +288,19 @@ pub fn report(scores: &Scores) -> String {
 pub fn eval(model: &Path, data: &[PathBuf], map: &ColumnMap, out: &Path, device: &str) -> Result<Scores, TrainError> {
     let device = yingda_models::device(device)?;
     let folder = ModelFolder::open(model, &device, false)?;
+    let scored = score_chats(&folder, data, map)?;
+    let scores = scored.reliable_scores(&folder.settings.labels);
+    write(out, &scores, &scored, &folder.settings.labels)?;
+    Ok(scores)
+}
+
+/// Scores of the model in `model` on labelled chats, without intervals and without files.
+pub(crate) fn score_folder(model: &Path, data: &[PathBuf], map: &ColumnMap) -> Result<Scores, TrainError> {
+    let folder = ModelFolder::open(model, &candle_core::Device::Cpu, false)?;
+    Ok(score_chats(&folder, data, map)?.scores(&folder.settings.labels))
+}
+
+fn score_chats(folder: &ModelFolder, data: &[PathBuf], map: &ColumnMap) -> Result<Scored, TrainError> {
     let labels = &folder.settings.labels;
     let messages = load(data, map)?.messages()?;
     let mut unknown: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
@@ -305,8 +318,5 @@ pub fn eval(model: &Path, data: &[PathBuf], map: &ColumnMap, out: &Path, device:
             "no user message has a label that the model knows; check the columns with `yingda-train check`".into(),
         ));
     }
-    let scored = score_examples(&folder.model, &folder.settings, &examples)?;
-    let scores = scored.reliable_scores(labels);
-    write(out, &scores, &scored, labels)?;
-    Ok(scores)
+    score_examples(&folder.model, &folder.settings, &examples)
 }

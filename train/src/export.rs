@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use yingda_models::{ModelFolder, Precision};
+use yingda_datasets::ColumnMap;
+use yingda_models::{ModelFolder, ModelSettings, Precision, ServingPrecision};
 
-use crate::TrainError;
+use crate::{TrainError, eval, metrics::TaskScores, output};
 
 pub use hugging_face::{export_hugging_face, export_sentence_transformers};
 pub use onnx::{OnnxSummary, export_onnx};
@@ -36,6 +37,8 @@ pub enum PrecisionFlag {
     F32,
     /// 16-bit floats
     F16,
+    /// Served in 8-bit integers on the CPU; the weights are kept as 16-bit floats
+    Int8,
 }
 
 /// Flags of `export`.
@@ -53,6 +56,12 @@ pub struct ExportFlags {
     /// Number format of the weights: f16 when it is left out for yingda, else f32
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionFlag>,
+    /// Labelled chats on which the model is scored before and after
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// Column names of --data: OURS=THEIRS, such as text=content; may be repeated
+    #[arg(long, value_name = "OURS=THEIRS")]
+    pub map: Vec<String>,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -64,7 +73,18 @@ impl ExportFlags {
     /// # Errors
     /// As the function of each format, and when the flags contradict each other.
     pub fn run(&self) -> Result<Exported, TrainError> {
+        let serving = match (self.precision, self.format) {
+            (Some(PrecisionFlag::Int8), ExportFormat::Yingda) => ServingPrecision::Int8,
+            (Some(PrecisionFlag::Int8), _) => {
+                return Err(TrainError::Usage(
+                    "--precision int8 is for Yingda's own format; leave --format out, or quantize with the other program"
+                        .to_owned(),
+                ));
+            }
+            _ => ServingPrecision::F32,
+        };
         let precision = match (self.precision, self.format) {
+            (Some(PrecisionFlag::Int8), _) => Precision::F16,
             (Some(PrecisionFlag::F32), _) => Precision::F32,
             (Some(PrecisionFlag::F16), ExportFormat::Onnx) => {
                 return Err(TrainError::Usage(
@@ -75,13 +95,32 @@ impl ExportFlags {
             (None, _) => Precision::F32,
         };
         Ok(match self.format {
-            ExportFormat::Yingda => Exported::Weights(export(&self.model, &self.out, precision)?),
-            ExportFormat::HuggingFace => Exported::Weights(export_hugging_face(&self.model, &self.out, precision)?),
+            ExportFormat::Yingda => self.scored(export(&self.model, &self.out, precision, serving)?)?,
+            ExportFormat::HuggingFace => self.scored(export_hugging_face(&self.model, &self.out, precision)?)?,
             ExportFormat::SentenceTransformers => {
-                Exported::Weights(export_sentence_transformers(&self.model, &self.out, precision)?)
+                self.scored(export_sentence_transformers(&self.model, &self.out, precision)?)?
             }
             ExportFormat::Onnx => Exported::Onnx(export_onnx(&self.model, &self.out)?),
         })
+    }
+}
+
+impl ExportFlags {
+    /// Adds the scores on --data before and after.
+    fn scored(&self, mut summary: ExportSummary) -> Result<Exported, TrainError> {
+        if !self.data.is_empty() {
+            let map = ColumnMap::for_chats(&self.map)?;
+            let scores = |folder: &Path| {
+                let scores = eval::score_folder(folder, &self.data, &map)?;
+                let macro_f1 = |task: &Option<TaskScores>| task.as_ref().map(|task| task.macro_f1);
+                Ok::<_, TrainError>([macro_f1(&scores.intent), macro_f1(&scores.sentiment)])
+            };
+            let (before, after) = (scores(&self.model)?, scores(&self.out)?);
+            let pair = |task: usize| before[task].zip(after[task]);
+            summary.intent_macro_f1 = pair(0);
+            summary.sentiment_macro_f1 = pair(1);
+        }
+        Ok(Exported::Weights(summary))
     }
 }
 
@@ -99,13 +138,21 @@ impl Exported {
     /// The summary for a terminal.
     pub fn line(&self) -> String {
         match self {
-            Self::Weights(summary) => format!(
-                "weights: {:.1} MB -> {:.1} MB; largest change of a probability {:.5}, least cosine of an embedding {:.6}",
-                summary.bytes_before as f64 / 1e6,
-                summary.bytes_after as f64 / 1e6,
-                summary.probability_difference,
-                summary.least_cosine
-            ),
+            Self::Weights(summary) => {
+                let mut line = format!(
+                    "weights: {:.1} MB -> {:.1} MB; largest change of a probability {:.5}, least cosine of an embedding {:.6}",
+                    summary.bytes_before as f64 / 1e6,
+                    summary.bytes_after as f64 / 1e6,
+                    summary.probability_difference,
+                    summary.least_cosine
+                );
+                for (task, scores) in [("intent", summary.intent_macro_f1), ("sentiment", summary.sentiment_macro_f1)] {
+                    if let Some((before, after)) = scores {
+                        line.push_str(&format!("\n{task} macro-F1 {before:.4} -> {after:.4} ({:+.4})", after - before));
+                    }
+                }
+                line
+            }
             Self::Onnx(summary) => {
                 format!("model.onnx: {:.1} MB, {} nodes", summary.bytes as f64 / 1e6, summary.nodes)
             }
@@ -124,6 +171,10 @@ pub struct ExportSummary {
     pub probability_difference: f32,
     /// Least cosine between the embeddings of a probe text before and after.
     pub least_cosine: f32,
+    /// Macro-F1 of the intent on labelled chats, before and after, when such were given.
+    pub intent_macro_f1: Option<(f64, f64)>,
+    /// Macro-F1 of the sentiment, likewise.
+    pub sentiment_macro_f1: Option<(f64, f64)>,
 }
 
 /// Texts of every shape that both folders must agree on.
@@ -138,13 +189,25 @@ const PROBES: [&str; 8] = [
     "我想问一下上周买的那件蓝色外套尺码偏大能不能换小一号，另外运费是你们出还是我出，换的话大概几天能收到",
 ];
 
-/// Writes the model in `model` to `out` in `precision`, and compares both on probe texts.
+/// Writes the model in `model` to `out` in `precision`, to be served in `serving`, and compares both on probe texts.
 ///
 /// # Errors
 /// When the folder is not a model folder, `out` exists already, or it cannot be written.
-pub fn export(model: &Path, out: &Path, precision: Precision) -> Result<ExportSummary, TrainError> {
+pub fn export(
+    model: &Path,
+    out: &Path,
+    precision: Precision,
+    serving: ServingPrecision,
+) -> Result<ExportSummary, TrainError> {
     let (before, card) = open(model, out)?;
-    before.model.save(out, &before.tokenizer, &before.settings, &card, precision)?;
+    let mut settings = ModelSettings { serving, ..before.settings.clone() };
+    if settings.serving != before.settings.serving && settings.guarantee.take().is_some() {
+        // It was certified on probabilities that this model does not give any more.
+        output::line(
+            "the guarantee of the thresholds was left out; certify the new folder with `yingda-train calibrate`",
+        );
+    }
+    before.model.save(out, &before.tokenizer, &settings, &card, precision)?;
     compare(&before, out)
 }
 
@@ -167,6 +230,8 @@ fn compare(before: &ModelFolder, out: &Path) -> Result<ExportSummary, TrainError
         bytes_after: weight_bytes(out)?,
         probability_difference: 0.0,
         least_cosine: 1.0,
+        intent_macro_f1: None,
+        sentiment_macro_f1: None,
     };
     for (old, new) in before.predict(&PROBES)?.iter().zip(after.predict(&PROBES)?) {
         let pairs = old.intents.iter().chain(&old.sentiments).zip(new.intents.iter().chain(&new.sentiments));

@@ -148,6 +148,9 @@ pub struct FitConfig {
     pub no_mask: bool,
 }
 
+/// The only intent of a model that learnt from sentiments alone.
+const NO_INTENT: &str = "no_intent";
+
 fn one() -> f64 {
     1.0
 }
@@ -199,12 +202,17 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     };
     let data = prepare(&config, &contract, out)?;
 
-    let labels = examples::labels(&data.train);
+    let mut labels = examples::labels(&data.train);
     if labels.intents.is_empty() {
-        return Err(TrainError::Usage(
-            "no training message has an intent; check the column with `yingda-train check`, or map it with --map intent=..."
-                .into(),
-        ));
+        if !data.train.iter().any(examples::is_labelled) {
+            return Err(TrainError::Usage(
+                "no training message has an intent or a sentiment; check the columns with `yingda-train check`, or map them with \
+                 --map intent=..."
+                    .into(),
+            ));
+        }
+        // A model of sentiment alone has one intent, which is always right.
+        labels.intents.push(NO_INTENT.into());
     }
     let (model, tokenizer, report) = make_model(&config, &contract, &data, &labels, &device)?;
     let train = examples::examples(data.train, &labels, &tokenizer, config.context_turns)?;

@@ -9,8 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use yingda_models::{
-    Batch, Encoded, Labels, Learner, ModelSettings, MultiTaskModel, Pooling, Seeded, Temperatures, TextTokenizer,
-    Thresholds,
+    Batch, Encoded, Labels, Learner, ModelSettings, MultiTaskModel, Pooling, Seeded, ServingPrecision, Temperatures,
+    TextTokenizer, Thresholds,
 };
 
 use crate::{
@@ -362,6 +362,7 @@ impl Run<'_> {
             pooling: Pooling::Mean,
             max_tokens: self.config.max_tokens,
             context_turns: self.config.context_turns,
+            serving: ServingPrecision::F32,
             text: self.tokenizer.contract().clone(),
             temperatures: Temperatures::default(),
             thresholds: Thresholds::default(),
