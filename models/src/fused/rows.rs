@@ -460,28 +460,29 @@ fn cross_entropy_row_simd<S: Simd>(_simd: S, row: &mut [f32], target: usize, wei
     log_sum - logit
 }
 
-/// Quantizes a row to `0..=255` between its smallest and largest number, 0 included; returns the scale and what 0 became.
+/// What 0 becomes in a quantized row.
+pub(crate) const QUANTIZED_ZERO: u8 = 128;
+
+/// Quantizes a row to `1..=255` around [`QUANTIZED_ZERO`] and returns the scale.
 #[pulp::with_simd(quantize = Arch::new())]
 #[inline(always)]
-pub(crate) fn quantize_simd<'a, S: Simd>(_simd: S, row: &'a [f32], out: &'a mut [u8]) -> (f32, u8) {
-    let (mut low, mut high) = ([0f32; LANES], [0f32; LANES]);
+pub(crate) fn quantize_simd<'a, S: Simd>(_simd: S, row: &'a [f32], out: &'a mut [u8]) -> f32 {
+    let mut high = [0f32; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+            let size = chunk[lane].abs();
+            high[lane] = if size > high[lane] { size } else { high[lane] };
         }
     }
-    let low = low.iter().chain(rest).fold(0f32, |low, &x| if x < low { x } else { low });
-    let high = high.iter().chain(rest).fold(0f32, |high, &x| if x > high { x } else { high });
-    let scale = ((high - low) / 255.0).max(1e-12);
+    let high = high.iter().chain(rest).fold(0f32, |high, x| if x.abs() > high { x.abs() } else { high });
+    let scale = (high / 127.0).max(1e-12);
     let inverse = 1.0 / scale;
-    let zero = (-low * inverse).round();
     for (out, x) in out.iter_mut().zip(row) {
         // Half is added and the rest cut off, which rounds what is not negative.
-        *out = (x * inverse + zero + 0.5).clamp(0.0, 255.0) as u8;
+        *out = (x * inverse + (f32::from(QUANTIZED_ZERO) + 0.5)).clamp(0.0, 255.0) as u8;
     }
-    (scale, zero as u8)
+    scale
 }
 
 /// `out = sums * scale * scales + bias`.

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use super::product::{Int8Weight, Linear, Weight, pack};
 use crate::{
     Batch, BertConfig, Gradient, HiddenAct, Labels, Learner, Mode, MultiTaskModel, Parameters, SENTIMENTS, Seeded,
 };
@@ -156,5 +157,32 @@ fn gradients_with_dropout_are_slopes() {
         let slope = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / (12.0 * step);
         variable.set(&start).expect("one shape");
         assert!((slope - norm).abs() <= 0.02 * norm + 0.02, "{name}: slope {slope}, gradient {norm}");
+    }
+}
+
+/// Uniform noise of one step in 127 has a relative size of about 1 %.
+#[test]
+fn eight_bits_lose_about_a_hundredth() {
+    for (rows, input, output) in [(1, 256, 96), (7, 64, 32), (33, 256, 40), (64, 96, 128)] {
+        let mut generator = Seeded::new(2, rows as u64);
+        let weight = generator.normals(output * input, 0.1);
+        let bias = generator.normals(output, 0.1);
+        let mut x = generator.normals(rows * input, 1.0);
+        // Rows of unlike sizes, some of them all positive.
+        for (row, x) in x.chunks_mut(input).enumerate() {
+            x.iter_mut().for_each(|x| *x = if row % 3 == 0 { x.abs() * 5.0 } else { *x / (row + 1) as f32 });
+        }
+        let (packed, eight) = (pack(&weight, output, input), Int8Weight::new(&weight, output, input));
+        let run = |weight: Weight<'_>| {
+            let mut out = vec![0f32; rows * output];
+            Linear { weight, bias: &bias, input }.forward(&x, &mut out);
+            out
+        };
+        let (exact, rough) = (run(Weight::Packed(&packed)), run(Weight::Int8(&eight)));
+        for (row, (exact, rough)) in exact.chunks(output).zip(rough.chunks(output)).enumerate() {
+            let size = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>().sqrt();
+            let error = size(&mut exact.iter().zip(rough).map(|(a, b)| a - b)) / size(&mut exact.iter().copied());
+            assert!(error > 0.0 && error < 0.02, "row {row} of {rows}: {error}");
+        }
     }
 }
