@@ -11,11 +11,14 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use yingda_models::{
-    Batch, BertConfig, Labels, Learner, MultiTaskModel, Parameters, SENTIMENTS, Seeded, ServingPrecision,
+    Batch, BertConfig, Labels, Learner, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision, SENTIMENTS,
+    Seeded, ServingPrecision, Temperatures, TextTokenizer, Thresholds, text::TextContract,
 };
 
 use crate::{
-    TrainError, loss,
+    TrainError,
+    export::export_onnx,
+    loss,
     optimizer::{AdamW, AdamWSettings},
     output,
 };
@@ -172,12 +175,15 @@ fn median(seconds: f64, mut work: impl FnMut() -> Result<(), TrainError>) -> Res
 }
 
 fn model(shape: Shape, trainable: bool) -> Result<MultiTaskModel, TrainError> {
-    let labels = Labels {
+    let parameters = Parameters::new(Default::default(), trainable, 1, 0.02, &Device::Cpu);
+    Ok(MultiTaskModel::new(parameters, &shape.config(), &labels(), &Device::Cpu)?.0)
+}
+
+fn labels() -> Labels {
+    Labels {
         intents: (0..LABELS).map(|index| index.to_string()).collect(),
         sentiments: SENTIMENTS.map(str::to_owned).to_vec(),
-    };
-    let parameters = Parameters::new(Default::default(), trainable, 1, 0.02, &Device::Cpu);
-    Ok(MultiTaskModel::new(parameters, &shape.config(), &labels, &Device::Cpu)?.0)
+    }
 }
 
 fn texts(lengths: &[usize]) -> Batch {
@@ -232,15 +238,24 @@ fn training(shape: Shape, flags: &BenchFlags) -> Result<Figure, TrainError> {
 fn serving(shape: Shape, flags: &BenchFlags) -> Result<Vec<Figure>, TrainError> {
     let mut model = model(shape, false)?;
     let works: [(&str, Vec<usize>); 5] = [
-        ("1 x 16", vec![16]),
-        ("1 x 64", vec![64]),
-        ("32 x 16", vec![16; 32]),
-        ("32 x 64", vec![64; 32]),
+        ("1x16", vec![16]),
+        ("1x64", vec![64]),
+        ("32x16", vec![16; 32]),
+        ("32x64", vec![64; 32]),
         ("mixed", LENGTHS.to_vec()),
     ];
+    let peer = flags.python.as_ref().map(|python| serving_peer(&model, shape, python, flags)).transpose()?;
     let mut figures = Vec::new();
-    for (precision, name) in [(ServingPrecision::F32, "f32"), (ServingPrecision::Int8, "int8")] {
+    for (precision, name, theirs) in [(ServingPrecision::F32, "f32", "fp32"), (ServingPrecision::Int8, "int8", "int8")]
+    {
         model.serve_in(precision)?;
+        let found = peer.as_ref().and_then(|peer| {
+            peer["results"].as_array()?.iter().find(|found| found["precision"].as_str() == Some(theirs))
+        });
+        if let (ServingPrecision::F32, Some(found)) = (precision, found) {
+            let difference = largest_difference(&model, found)?;
+            output::line(&format!("{}: outputs differ from the peer's by at most {difference:.1e}", shape.name()));
+        }
         for (work, lengths) in &works {
             output::line(&format!("{}, {name}: {work}", shape.name()));
             let batch = texts(lengths);
@@ -250,11 +265,87 @@ fn serving(shape: Shape, flags: &BenchFlags) -> Result<Vec<Figure>, TrainError> 
                 work: (*work).to_owned(),
                 precision: name,
                 milliseconds,
-                peer_milliseconds: None,
+                peer_milliseconds: found.and_then(|found| found["shapes"][*work]["milliseconds"].as_f64()),
             });
         }
     }
     Ok(figures)
+}
+
+/// Writes the model as ONNX and has the peer time it, and answer the mixed batch.
+fn serving_peer(
+    model: &MultiTaskModel,
+    shape: Shape,
+    python: &Path,
+    flags: &BenchFlags,
+) -> Result<serde_json::Value, TrainError> {
+    let folder = tempfile::tempdir().map_err(TrainError::io("make", &std::env::temp_dir()))?;
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
+    let entries: Vec<String> =
+        special.into_iter().chain((0..VOCABULARY - 5).map(|index| format!("entry{index}"))).collect();
+    let settings = ModelSettings {
+        format: 1,
+        labels: labels(),
+        pooling: Pooling::Mean,
+        max_tokens: shape.config().max_position_embeddings,
+        context_turns: 0,
+        serving: ServingPrecision::F32,
+        text: TextContract::default(),
+        temperatures: Temperatures::default(),
+        thresholds: Thresholds::default(),
+        guarantee: None,
+        data_fingerprint: String::new(),
+        created_by: "bench".into(),
+    };
+    let tokenizer = TextTokenizer::from_vocabulary(&entries, settings.text.clone(), settings.max_tokens)?;
+    let source = folder.path().join("model");
+    model.save(&source, &tokenizer, &settings, "Random weights, for timing.\n", Precision::F32)?;
+    let onnx = folder.path().join("onnx");
+    export_onnx(&source, &onnx)?;
+    let ids = folder.path().join("ids.json");
+    let batch = texts(&LENGTHS);
+    let rows: Vec<&[u32]> = batch.texts().iter().map(|text| &batch.ids()[text.clone()]).collect();
+    crate::fit::write_json(&ids, &rows)?;
+    let (threads, seconds) = (flags.threads.to_string(), flags.seconds.to_string());
+    let file = |path: &Path| path.display().to_string();
+    peer(
+        python,
+        &flags.scripts.join("serving_speed.py"),
+        &[
+            &file(&onnx.join("model.onnx")),
+            "--ids",
+            &file(&ids),
+            "--vocabulary",
+            "20000",
+            "--threads",
+            &threads,
+            "--seconds",
+            &seconds,
+            "--json",
+        ],
+    )
+}
+
+/// Largest difference of any output of the mixed batch.
+fn largest_difference(model: &MultiTaskModel, found: &serde_json::Value) -> Result<f64, TrainError> {
+    let mut worst = 0f64;
+    for (row, output) in model.run(&texts(&LENGTHS))?.iter().enumerate() {
+        for (name, ours) in [
+            ("embedding", &output.embedding),
+            ("intent_logits", &output.intent_logits),
+            ("sentiment_logits", &output.sentiment_logits),
+        ] {
+            for (index, ours) in ours.iter().enumerate() {
+                let theirs = found["outputs"][name][row][index].as_f64().ok_or_else(|| {
+                    TrainError::Usage(format!(
+                        "the peer gave no {name} for text {row}; use bench/serving_speed.py as it is"
+                    ))
+                })?;
+                worst = worst.max((f64::from(*ours) - theirs).abs());
+            }
+        }
+    }
+    Ok(worst)
 }
 
 /// Runs a peer's script and reads the JSON that it prints.

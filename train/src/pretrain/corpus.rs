@@ -249,27 +249,26 @@ mod tests {
 
     #[test]
     fn shards_give_back_what_was_written_and_hold_some_out() {
-        let folder = std::env::temp_dir().join(format!("yingda-corpus-{}", std::process::id()));
+        let apart = tempfile::tempdir().expect("a folder");
+        let folder = apart.path();
         let text = folder.join("a.txt");
-        std::fs::create_dir_all(&folder).expect("a folder");
         let lines: Vec<String> = (0..450).map(|index| format!("我的快递{index}还没有到")).collect();
         std::fs::write(&text, lines.join("\n")).expect("a file");
         let vocabulary = yingda_models::character_vocabulary(lines.iter().map(String::as_str));
         let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, Default::default(), 64).expect("a vocabulary");
-        let corpus = Corpus::build(&[text], &tokenizer, &folder, 1000, 7).expect("text");
+        let corpus = Corpus::build(&[text], &tokenizer, folder, 1000, 7).expect("text");
         let read: usize = (0..corpus.shards.len())
-            .map(|index| Corpus::shard(&folder, index).expect("a shard").iter().map(Piece::len).sum::<usize>())
+            .map(|index| Corpus::shard(folder, index).expect("a shard").iter().map(Piece::len).sum::<usize>())
             .sum();
         assert!(corpus.shards.len() > 2 && read == corpus.tokens(), "{corpus:?}");
-        let held: usize = Corpus::held_out(&folder).expect("a file").iter().map(Piece::len).sum();
+        let held: usize = Corpus::held_out(folder).expect("a file").iter().map(Piece::len).sum();
         assert!(held > 0 && held == corpus.held_out);
         let first = piece(&tokenizer, &lines[0]).expect("a line");
         let found =
-            (0..corpus.shards.len()).any(|index| Corpus::shard(&folder, index).expect("a shard").contains(&first));
+            (0..corpus.shards.len()).any(|index| Corpus::shard(folder, index).expect("a shard").contains(&first));
         assert!(found, "the first line is in one of the shards");
         // 快递 is one word to the segmenter.
         assert!(first.words().iter().any(|word| word.len() == 2), "{first:?}");
-        std::fs::remove_dir_all(&folder).expect("a folder");
     }
 
     #[test]

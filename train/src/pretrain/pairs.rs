@@ -237,16 +237,13 @@ mod tests {
     use super::*;
 
     fn pairs() -> Pairs {
-        let folder = std::env::temp_dir().join(format!("yingda-pairs-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let path = folder.join("pairs.tsv");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pairs.tsv");
         let rows = "left\tright\tlabel\n怎么退货\t如何退货\t1\n如何退货\t退货流程\t1\n怎么退货\t怎么退款\t0\n查快递\t快递到哪了\t1\n怎么退货\t退货流程\t0\n";
         std::fs::write(&path, rows).expect("a file");
         let vocabulary = yingda_models::character_vocabulary([rows]);
         let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, Default::default(), 32).expect("a vocabulary");
-        let pairs = Pairs::read(&[path], &tokenizer, 0).expect("whole rows");
-        std::fs::remove_dir_all(&folder).expect("a folder");
-        pairs
+        Pairs::read(&[path], &tokenizer, 0).expect("whole rows")
     }
 
     #[test]
