@@ -7,7 +7,10 @@
 //! candle-transformers' `BertModel` cannot be fine-tuned: its layer norm and its softmax take fused paths that have no
 //! backward pass and cut the gradient silently, and its dropout does nothing. It stays the reference of a parity test.
 
-use std::{ops::Deref, sync::Mutex};
+use std::{
+    ops::Deref,
+    sync::{LazyLock, Mutex},
+};
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
 pub use candle_transformers::models::bert::{Config as BertConfig, HiddenAct};
@@ -178,6 +181,13 @@ pub struct Encoder {
     /// Made once for serving on the CPU, where weights do not change.
     packed: Option<Packed>,
 }
+
+/// Up to so many numbers of hidden state, handing work to a second thread costs more than it saves: a short text or two.
+const SMALL: usize = 64 * 256;
+
+/// A pool of one thread, for batches that are [`SMALL`]; none where no thread can be had.
+static ONE_THREAD: LazyLock<Option<rayon::ThreadPool>> =
+    LazyLock::new(|| rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "short texts".into()).build().ok());
 
 /// The linear weights of the layers, packed for serving; biases of query, key and value in one.
 struct Packed {
@@ -476,7 +486,11 @@ impl Encoder {
         let mut own = Buffers::default();
         let mut shared = self.packed.as_ref().and_then(|packed| packed.buffers.try_lock().ok());
         let buffers = shared.as_deref_mut().unwrap_or(&mut own);
-        self.with_weights(|weights| weights.forward(tokens, buffers))
+        let mut run = || self.with_weights(|weights| weights.forward(tokens, buffers));
+        match &*ONE_THREAD {
+            Some(pool) if batch.tokens() * self.config.hidden_size <= SMALL => pool.install(run),
+            _ => run(),
+        }
     }
 
     /// Hidden states `[batch, length, hidden]` of the embeddings and after every layer, so `layers + 1` of them, padded to the
