@@ -160,7 +160,7 @@ impl TextTokenizer {
                 .split('\n')
                 .map(|entry| entry.strip_suffix('\r').unwrap_or(entry).to_owned())
                 .collect();
-            Self::from_vocabulary(&entries, contract, max_tokens)
+            Self::word_pieces(&entries, serde_json::json!({ "type": "BertPreTokenizer" }), None, contract, max_tokens)
                 .map_err(|error| ModelError::malformed(&vocabulary, error.to_string()))
         } else {
             Err(ModelError::MissingFile {
@@ -197,11 +197,33 @@ impl TextTokenizer {
         Ok(Self { inner, contract, max_tokens, padding })
     }
 
-    /// A BERT WordPiece tokenizer (lower-casing, Chinese characters apart) over `entries`; the index is the id.
+    /// A WordPiece tokenizer over `entries`, as [`VocabularyCounter`] makes them; the index is the id. As BERT's it lower-cases and
+    /// takes Chinese characters apart, and also emoji, kana and all else that is not ASCII: BERT's own leaves these in one piece with
+    /// their neighbours, which no vocabulary has. Accents stay.
     ///
     /// # Errors
     /// When a special token is missing or an entry stands twice.
     pub fn from_vocabulary(entries: &[String], contract: TextContract, max_tokens: usize) -> Result<Self, ModelError> {
+        let apart = serde_json::json!({
+            "type": "Sequence",
+            "pretokenizers": [
+                { "type": "BertPreTokenizer" },
+                {
+                    "type": "Split", "pattern": { "Regex": "[^\\x00-\\x7F]" }, "behavior": "Isolated",
+                    "invert": false,
+                },
+            ],
+        });
+        Self::word_pieces(entries, apart, Some(false), contract, max_tokens)
+    }
+
+    fn word_pieces(
+        entries: &[String],
+        pre_tokenizer: serde_json::Value,
+        strip_accents: Option<bool>,
+        contract: TextContract,
+        max_tokens: usize,
+    ) -> Result<Self, ModelError> {
         let mut ids = serde_json::Map::new();
         for (id, entry) in entries.iter().enumerate() {
             if ids.insert(entry.clone(), id.into()).is_some() {
@@ -233,10 +255,11 @@ impl TextTokenizer {
         let json = serde_json::json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
             "normalizer": {
-                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": strip_accents,
                 "lowercase": true,
             },
-            "pre_tokenizer": { "type": "BertPreTokenizer" },
+            "pre_tokenizer": pre_tokenizer,
             "post_processor": {
                 "type": "BertProcessing", "sep": ["[SEP]", id("[SEP]")?], "cls": ["[CLS]", id("[CLS]")?],
             },
@@ -376,6 +399,13 @@ pub fn character_vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec
     counter.build(1, 5)
 }
 
+/// Emoji that customers and agents send; a corpus of written text has few of them.
+const EMOJI: &str = concat!(
+    "😀😁😂🤣😃😄😅😆😉😊😋😎😍😘🥰😚🙂🤗🤩🤔🤨😐😑😶🙄😏😣😥😮😯😪😫😴😌😛😜😝🤤😒😓😔😕🙃🤑😲☹🙁😖😞😟😤😢😭",
+    "😨😩🤯😬😰😱🥵🥺😳🤪😵😡😠🤬😷🤢🤮🤧😇🤡🤫🤭🧐💩👍👎👌✌🤝👏🙏💪👋🤦🤷👀🌹🌷💐🎁🎉🎂❤💔💕💖💗💋🔥💯✨⭐🌟☀🌙",
+    "📦🚚💰💸🧧📞📱✅❌⭕❗❓🐢🐌🐶🐱🐮🍺☕",
+);
+
 /// Counts characters and Latin words of a corpus, to make a vocabulary of them.
 #[derive(Clone, Debug, Default)]
 pub struct VocabularyCounter {
@@ -394,8 +424,8 @@ impl VocabularyCounter {
         }
     }
 
-    /// The vocabulary: special and contract tokens, letters, digits and their `##` pieces, the 3,755 frequent characters of
-    /// GB 2312 level 1, then what occurs at least `least` times (Latin words four times as often).
+    /// The vocabulary: special and contract tokens, letters, digits and their `##` pieces, the emoji of chats, the 3,755 frequent
+    /// characters of GB 2312 level 1, then what occurs at least `least` times (Latin words four times as often).
     ///
     /// The order depends on the counted texts alone, not on the order in which they came.
     pub fn vocabulary(&self, least: usize) -> Vec<String> {
@@ -410,6 +440,7 @@ impl VocabularyCounter {
             entries.push(format!("##{letter}"));
         }
         entries.extend((b'!'..=b'~').map(char::from).filter(char::is_ascii_punctuation).map(String::from));
+        entries.extend(EMOJI.chars().map(String::from));
         // GB 2312 rows 16 to 55, 94 characters each; the last row ends after 89.
         for lead in 0xb0..=0xd7u8 {
             for trail in 0xa1..=0xfeu8 {

@@ -4,11 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     process::Command,
+    sync::atomic::AtomicBool,
 };
 
 use serde_json::{Value, json};
+use yingda_train::{
+    bench::accuracy::{Accuracy, AccuracyFlags, Method, accuracy},
+    pretrain::pretrain,
+};
 
-use crate::{notebooks::python, support::root};
+use crate::{learning::small_pretraining, notebooks::python, support::root};
 
 /// A folder of data sets in the common form, in our own words: everything that `bench/prepare.py` reads.
 fn write_data(folder: &Path) {
@@ -221,4 +226,59 @@ fn what_is_held_out_is_never_learnt_from() {
     assert_eq!(peer["tasks"]["assistant"]["accuracy"], 1.0, "{peer}");
     assert!(peer["tasks"]["securities-retrieval"]["bm25"]["recall_at_1"].as_f64().unwrap() >= 0.5, "{peer}");
     assert!(peer["tasks"]["pairs-finance"]["auc"].as_f64().unwrap() > 0.5, "{peer}");
+}
+
+#[test]
+fn accuracy_is_measured_beside_the_peers_and_runs_are_kept() {
+    let Some(python) = python("accuracy_is_measured_beside_the_peers_and_runs_are_kept") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (data, tasks) = (folder.path().join("data"), folder.path().join("tasks"));
+    write_data(&data);
+    let prepare = Command::new(&python).arg(root().join("bench/prepare.py")).arg(&data).arg(&tasks).output().unwrap();
+    assert!(prepare.status.success(), "{}", String::from_utf8_lossy(&prepare.stderr));
+    let never = AtomicBool::new(false);
+    let base = pretrain(&small_pretraining(folder.path(), &[]), &folder.path().join("base"), false, &never).unwrap();
+    let mut flags = AccuracyFlags {
+        tasks,
+        base: base.model,
+        seeds: 2,
+        seed: 1,
+        only: ["securities-300", "securities-retrieval", "pairs-finance"].map(str::to_owned).to_vec(),
+        random: false,
+        epochs: Some(2),
+        python: Some(python),
+        scripts: root().join("bench"),
+        out: folder.path().join("results"),
+        json: false,
+    };
+    let found = accuracy(&flags, &never).unwrap();
+    let of = |task: &str, measure: &str, method: Method| -> Option<&Accuracy> {
+        found.iter().find(|one| one.task == task && one.measure == measure && one.method == method)
+    };
+    for (task, measure, methods) in [
+        ("securities-300", "accuracy", vec![Method::Fitted, Method::TfIdf]),
+        ("securities-300", "macro-F1", vec![Method::Fitted, Method::TfIdf]),
+        ("securities-retrieval", "R@1", vec![Method::Fitted, Method::Base, Method::TfIdf, Method::Bm25]),
+        ("securities-retrieval", "MRR@10", vec![Method::Fitted, Method::Base, Method::TfIdf, Method::Bm25]),
+        ("pairs-finance", "AUC", vec![Method::Base, Method::TfIdf]),
+    ] {
+        for method in methods {
+            let one = of(task, measure, method).unwrap_or_else(|| panic!("no {measure} of {task} by {method:?}"));
+            assert!((0.0..=1.0).contains(&one.mean), "{one:?}");
+            assert_eq!(one.standard_deviation.is_some(), method == Method::Fitted, "{one:?}");
+        }
+    }
+    assert_eq!(of("securities-retrieval", "R@10", Method::Base).unwrap().mean, 1.0, "there are two entries");
+
+    // Again: nothing is trained. Another base under the same name is refused.
+    flags.python = None;
+    let again = accuracy(&flags, &never).unwrap();
+    assert!(again.iter().all(|one| found.contains(one)) && again.len() < found.len());
+    let other = small_pretraining(folder.path(), &["--seed", "7"]);
+    flags.base = pretrain(&other, &folder.path().join("other"), false, &never).unwrap().model;
+    let refused = accuracy(&flags, &never).unwrap_err().to_string();
+    assert!(refused.contains("another base"), "{refused}");
+    flags.only = vec!["没有".into()];
+    let refused = accuracy(&flags, &never).unwrap_err().to_string();
+    assert!(refused.contains("no such task") && refused.contains("jd-acts"), "{refused}");
 }

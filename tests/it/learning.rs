@@ -18,6 +18,8 @@ use yingda_train::{
     fit::{FitConfig, FitSummary, fit},
     loss::cross_entropy,
     optimizer::{AdamW, AdamWSettings},
+    pretrain::{PretrainConfig, PretrainSummary, pretrain},
+    tokenizer::{TokenizerFlags, tokenizer},
 };
 
 fn tiny(labels: usize) -> (MultiTaskModel, Labels) {
@@ -54,8 +56,8 @@ fn every_variable_gets_a_gradient_and_moves() {
     rows.iter().for_each(|row| batch.push(row, 12));
     let pass = learner.forward(batch, 1).unwrap();
     let output = &pass.output;
-    let intent = cross_entropy(&output.intent_logits, &[Some(0), Some(1), Some(2), Some(3)], &[1.0; 4]);
-    let sentiment = cross_entropy(&output.sentiment_logits, &[Some(0), Some(1), Some(2), None], &[1.0; 3]);
+    let intent = cross_entropy(&output.intent_logits, &[Some(0), Some(1), Some(2), Some(3)], &[1.0; 4], 0.0);
+    let sentiment = cross_entropy(&output.sentiment_logits, &[Some(0), Some(1), Some(2), None], &[1.0; 3], 0.0);
     let loss = (intent.unwrap().unwrap() + sentiment.unwrap().unwrap()).unwrap();
     learner.backward(&loss, vec![pass]).unwrap();
     let values = |name: &str| model.variables()[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -89,8 +91,8 @@ fn forty_rows_are_learnt_by_heart() {
     for step in 0..300 {
         learner.clear();
         let pass = learner.forward(Batch::new(&rows), 100 + step).unwrap();
-        let intent = cross_entropy(&pass.output.intent_logits, &intents, &[1.0; 5]).unwrap().unwrap();
-        let sentiment = cross_entropy(&pass.output.sentiment_logits, &sentiments, &[1.0; 3]).unwrap().unwrap();
+        let intent = cross_entropy(&pass.output.intent_logits, &intents, &[1.0; 5], 0.0).unwrap().unwrap();
+        let sentiment = cross_entropy(&pass.output.sentiment_logits, &sentiments, &[1.0; 3], 0.0).unwrap().unwrap();
         learner.backward(&(intent + sentiment).unwrap(), vec![pass]).unwrap();
         optimizer.step(model.variables(), learner.gradients(), 5e-3).unwrap();
     }
@@ -145,6 +147,32 @@ fn weights(out: &Path) -> Vec<u8> {
     std::fs::read(out.join("model/model.safetensors")).unwrap()
 }
 
+/// Runs `work` (with whether it resumes, and the flag that stops it): stopped before the first step, then three times in the middle
+/// of whatever step it has reached, until it is done.
+fn stopped_three_times<T>(work: impl Fn(bool, &AtomicBool) -> Result<T, TrainError> + Sync) {
+    let interrupted = |error: &TrainError| {
+        matches!(error, TrainError::Interrupted { .. } | TrainError::PretrainingInterrupted { .. })
+    };
+    let stop = AtomicBool::new(true);
+    let mut stops = 0;
+    assert!(work(false, &stop).is_err_and(|error| interrupted(&error)));
+    loop {
+        stop.store(false, Ordering::Relaxed);
+        let finished = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(150));
+                stop.store(stops < 3, Ordering::Relaxed);
+            });
+            work(true, &stop).map(drop)
+        });
+        match finished {
+            Ok(()) => break,
+            Err(error) if interrupted(&error) => stops += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -154,28 +182,87 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
     run(&config, &whole).unwrap();
 
-    // Stopped before the first step, then in the middle of whatever step it has reached, until it is done.
-    let stop = AtomicBool::new(true);
-    let stopped = fit(&config, &parts, false, &stop);
-    assert!(matches!(stopped, Err(TrainError::Interrupted { .. })), "{stopped:?}");
-    let mut stops = 0;
-    loop {
-        stop.store(false, Ordering::Relaxed);
-        let result = std::thread::scope(|scope| {
-            let worker = scope.spawn(|| fit(&config, &parts, true, &stop));
-            std::thread::sleep(std::time::Duration::from_millis(150));
-            stop.store(stops < 3, Ordering::Relaxed);
-            worker.join().unwrap()
-        });
-        match result {
-            Ok(_) => break,
-            Err(TrainError::Interrupted { .. }) => stops += 1,
-            Err(error) => panic!("{error}"),
-        }
-    }
+    stopped_three_times(|resume, stop| fit(&config, &parts, resume, stop));
     assert_eq!(weights(&whole), weights(&parts));
     let metrics = |out: &Path| std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().count();
     assert_eq!(metrics(&whole), metrics(&parts));
+}
+
+/// `pretrain` as it is called on the command line.
+#[derive(clap::Parser)]
+struct PretrainFlags {
+    #[command(flatten)]
+    config: PretrainConfig,
+}
+
+/// Texts and pairs of our own, and the settings of a tiny base.
+pub(crate) fn small_pretraining(folder: &Path, more: &[&str]) -> PretrainConfig {
+    let things = ["外套", "台灯", "耳机", "水杯", "鞋子", "书包", "毛巾", "铁锅", "椅子", "手表"];
+    let (mut texts, mut pairs) = (String::new(), String::from("left\tright\tlabel\n"));
+    for round in 0..60 {
+        for thing in things {
+            texts += &format!("我买的{thing}什么时候发货，已经等了{round}天了😡\n");
+            pairs += &format!(
+                "{thing}{round}何时发货\t{thing}{round}多久发出\t1\n{thing}{round}何时发货\t{thing}{round}怎么退\t0\n"
+            );
+            pairs += &format!("{thing}能换{round}码吗\t{thing}能开{round}张发票吗\t0\n");
+        }
+    }
+    let (text, pair) = (folder.join("texts.txt"), folder.join("pairs.tsv"));
+    std::fs::write(&text, texts).unwrap();
+    std::fs::write(&pair, pairs).unwrap();
+    let mut flags = vec!["pretrain", "--text", text.to_str().unwrap(), "--pairs", pair.to_str().unwrap()];
+    flags.extend(["--epochs", "2", "--pair-epochs", "2", "--step-tokens", "256", "--step-pairs", "16"]);
+    flags.extend(["--pair-text-tokens", "128", "--max-tokens", "32", "--positions", "64", "--checkpoint-every", "30"]);
+    if !more.contains(&"--base") {
+        flags.extend(["--hidden", "16", "--layers", "1", "--heads", "2"]);
+    }
+    flags.extend(more);
+    PretrainFlags::parse_from(flags).config
+}
+
+fn base(config: &PretrainConfig, out: &Path) -> PretrainSummary {
+    pretrain(config, out, false, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn a_resumed_pretraining_equals_an_uninterrupted_one_and_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small_pretraining(folder.path(), &["--learning-rate", "3e-3", "--pair-learning-rate", "2e-3"]);
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    let summary = base(&config, &whole);
+    stopped_three_times(|resume, stop| pretrain(&config, &parts, resume, stop));
+    assert_eq!(weights(&whole), weights(&parts));
+    let metrics = |out: &Path| std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().count();
+    assert_eq!(metrics(&whole), metrics(&parts));
+    // A guess among all entries costs 8.3 nats. Pairs that mean the same share thing and number.
+    assert!(summary.masked_loss < 4.5 && summary.pair_area.unwrap() > 0.9, "{summary:?}");
+}
+
+#[test]
+fn a_base_keeps_what_it_knows_when_it_gets_another_vocabulary() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = base(&small_pretraining(folder.path(), &[]), &folder.path().join("old")).model;
+    let text = folder.path().join("more.txt");
+    std::fs::write(&text, "龘靐\n".repeat(20)).unwrap();
+    let made = folder.path().join("vocabulary");
+    let flags = TokenizerFlags { text: vec![text], pairs: vec![], least_count: 8, out: made.clone(), json: false };
+    tokenizer(&flags).unwrap();
+    let flags = ["--base", old.to_str().unwrap(), "--tokenizer", made.to_str().unwrap()];
+    let config = small_pretraining(folder.path(), &flags);
+    let config = PretrainConfig { epochs: 0.0, pair_epochs: 0.0, ..config };
+    let new = base(&config, &folder.path().join("new")).model;
+    let tables = [&old, &new].map(|model| {
+        let weights = candle_core::safetensors::load(model.join("model.safetensors"), &Device::Cpu).unwrap();
+        let table = weights[yingda_models::WORDS].to_dtype(candle_core::DType::F32).unwrap();
+        let vocabulary = yingda_models::TextTokenizer::load(model, Default::default(), 32).unwrap().vocabulary();
+        (vocabulary, table.to_vec2::<f32>().unwrap())
+    });
+    let row = |side: usize, entry: &str| tables[side].0.get(entry).map(|&id| tables[side].1[id as usize].clone());
+    for known in ["[CLS]", "货", "😡", "##7"] {
+        assert!(row(0, known).is_some() && row(0, known) == row(1, known), "{known}");
+    }
+    assert!(row(0, "龘").is_none() && row(1, "龘").is_some_and(|row| row.iter().any(|value| *value != 0.0)));
 }
 
 #[test]

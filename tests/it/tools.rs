@@ -108,7 +108,7 @@ fn flipped_labels_are_found_and_finished_folds_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (folder.path().join("chats.csv"), folder.path().join("noise"));
     let wrong = write_noisy_chats(&data, 5);
-    let more = ["--folds", "3", "--epochs", "8"];
+    let more = ["--folds", "3", "--epochs", "10"];
 
     // Stopped at once, the first fold is left for the second call.
     let args = NoiseFlags::parse_from(flags("noise", &data, &out, &more)).args;
@@ -150,7 +150,7 @@ fn flipped_labels_are_found_and_finished_folds_are_kept() {
     assert_eq!(ranked.tasks[0].suspects, intents.suspects);
 
     // Other settings or other data are refused.
-    let refused = run_noise(&data, &out, &["--folds", "3", "--epochs", "9"]).unwrap_err().to_string();
+    let refused = run_noise(&data, &out, &["--folds", "3", "--epochs", "11"]).unwrap_err().to_string();
     assert!(refused.contains("other settings"), "{refused}");
     write_noisy_chats(&data, 6);
     let refused = run_noise(&data, &out, &more).unwrap_err().to_string();

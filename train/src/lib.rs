@@ -4,6 +4,7 @@
 //! One plain loop, no framework: rows become examples, examples become length-bucketed batches, batches become losses; the
 //! best epoch is chosen on validation data and the test split is touched once.
 
+mod adversarial;
 pub mod bench;
 pub mod calibrate;
 pub mod card;
@@ -33,5 +34,6 @@ pub mod statistics;
 pub mod suggest;
 pub mod sweep;
 pub mod tensorboard;
+pub mod tokenizer;
 
 pub use error::TrainError;

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use yingda_datasets::{CheckOptions, ColumnMap};
 use yingda_train::{
     TrainError,
-    bench::{BenchFlags, bench, table},
+    bench::{BenchCommand, accuracy, speed},
     check::check,
     compare::{self, CompareFlags, compare},
     eval::{eval, report},
@@ -25,6 +25,7 @@ use yingda_train::{
     pretrain::{PretrainConfig, pretrain},
     suggest::{SuggestArgs, suggest},
     sweep::{SweepArgs, sweep},
+    tokenizer::{TokenizerFlags, tokenizer},
 };
 
 /// Train the intent, sentiment and embedding model of Yingda on historical chats.
@@ -69,6 +70,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a vocabulary of texts: characters, emoji, digits and Latin pieces
+    Tokenizer(TokenizerFlags),
     /// Make a base model: masked language modelling on text, then contrastive training on question pairs
     Pretrain {
         #[command(flatten)]
@@ -104,8 +107,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Time training and serving, beside PyTorch and onnxruntime where they are installed
-    Bench(BenchFlags),
+    /// Time training and serving and score models, beside PyTorch, onnxruntime, TF-IDF where they are installed
+    Bench {
+        /// What is measured
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
     /// Write a model folder in another number format and measure what it changes, or for transformers, sentence-transformers,
     /// onnxruntime
     Export(ExportFlags),
@@ -159,6 +166,11 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             });
             Ok(ExitCode::SUCCESS)
         }
+        Command::Tokenizer(flags) => {
+            let summary = tokenizer(&flags)?;
+            show(flags.json, &summary, || summary.report());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Pretrain { config, out, resume, json: as_json } => {
             let summary = pretrain(&config, &out, resume, &*stop_flag()?)?;
             show(as_json, &summary, || {
@@ -173,9 +185,21 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             show(as_json, &scores, || format!("{}\n\nwritten to {}", report(&scores), out.display()));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench(flags) => {
-            let figures = bench(&flags)?;
-            show(flags.json, &figures, || table(&figures));
+        Command::Bench { command } => {
+            match command {
+                BenchCommand::Training(flags) => {
+                    let figures = speed::training(&flags)?;
+                    show(flags.json, &figures, || speed::table(&figures));
+                }
+                BenchCommand::Serving(flags) => {
+                    let figures = speed::serving(&flags)?;
+                    show(flags.json, &figures, || speed::table(&figures));
+                }
+                BenchCommand::Accuracy(flags) => {
+                    let found = accuracy::accuracy(&flags, &*stop_flag()?)?;
+                    show(flags.json, &found, || accuracy::table(&found));
+                }
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Calibrate(flags) => {

@@ -7,14 +7,15 @@ use std::{
     time::Instant,
 };
 
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use yingda_models::{
-    Batch, Encoded, Labels, Learner, ModelSettings, MultiTaskModel, Pooling, Seeded, ServingPrecision, Temperatures,
-    TextTokenizer, Thresholds,
+    Batch, Encoded, Forward, Labels, Learner, ModelSettings, MultiTaskModel, Pooling, Seeded, ServingPrecision,
+    Temperatures, TextTokenizer, Thresholds,
 };
 
 use crate::{
-    TrainError, calibrate,
+    TrainError, adversarial, calibrate,
     eval::{self, Scored},
     examples::{self, Example},
     fit::FitConfig,
@@ -231,7 +232,6 @@ impl Run<'_> {
         rate: f64,
     ) -> Result<StepLosses, TrainError> {
         let config = self.config;
-        let device = self.model.device();
         let rows: Vec<&Example> = batch.iter().map(|&index| &self.train[index]).collect();
         let mut hiding = Seeded::new(config.seed, streams::TOKENS + self.state.step as u64);
         let mut texts = Batch::default();
@@ -239,19 +239,25 @@ impl Run<'_> {
         let mut losses = StepLosses { tokens: texts.tokens(), ..StepLosses::default() };
         learner.clear();
         let seeds = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64).seeds();
-        let pass = learner.forward(texts, seeds[0])?;
-        let intents: Vec<Option<u32>> = rows.iter().map(|row| row.intent).collect();
-        let sentiments: Vec<Option<u32>> = rows.iter().map(|row| row.sentiment).collect();
-        let mut total = loss::zero(device)?;
-        if let Some(part) = loss::cross_entropy(&pass.output.intent_logits, &intents, &weights[0])? {
-            losses.intent = Some(f64::from(part.to_scalar::<f32>()?));
-            total = (total + (part * config.intent_weight)?)?;
-        }
-        if let Some(part) = loss::cross_entropy(&pass.output.sentiment_logits, &sentiments, &weights[1])? {
-            losses.sentiment = Some(f64::from(part.to_scalar::<f32>()?));
-            total = (total + (part * config.sentiment_weight)?)?;
-        }
+        let pass = learner.forward(texts.clone(), seeds[0])?;
+        let labels = [rows.iter().map(|row| row.intent).collect(), rows.iter().map(|row| row.sentiment).collect()];
+        let mut total = self.task_loss(&pass.output, &labels, weights, &mut losses)?;
         let mut passes = vec![pass];
+        if config.r_drop > 0.0 {
+            let pass = learner.forward(texts.clone(), seeds[2])?;
+            let second = self.task_loss(&pass.output, &labels, weights, &mut losses)?;
+            total = ((total + second)? / 2.0)?;
+            let (one, two) = (&passes[0].output, &pass.output);
+            for (left, right, labels) in [
+                (&one.intent_logits, &two.intent_logits, &labels[0]),
+                (&one.sentiment_logits, &two.sentiment_logits, &labels[1]),
+            ] {
+                if let Some(part) = loss::disagreement(left, right, labels)? {
+                    total = (total + (part * config.r_drop)?)?;
+                }
+            }
+            passes.push(pass);
+        }
         if let Some(pairs) = self.pairs
             && config.contrastive_weight > 0.0
         {
@@ -277,11 +283,41 @@ impl Run<'_> {
             return Err(diverged());
         }
         learner.backward(&total, passes)?;
+        if config.adversarial > 0.0 {
+            let words = &self.model.variables()[yingda_models::WORDS];
+            let moved = adversarial::Moved::new(words, learner.gradients(), config.adversarial)?;
+            let pass = learner.forward(texts, seeds[3])?;
+            let total = self.task_loss(&pass.output, &labels, weights, &mut StepLosses::default())?;
+            learner.backward(&total, vec![pass])?;
+            moved.back()?;
+        }
         let norm = self.optimizer.step(self.model.variables(), learner.gradients(), rate)?;
         if !norm.is_finite() {
             return Err(TrainError::Diverged { step: self.state.step, run: self.out.to_owned() });
         }
         Ok(losses)
+    }
+
+    /// The weighted loss of both heads.
+    fn task_loss(
+        &self,
+        output: &Forward,
+        labels: &[Vec<Option<u32>>; 2],
+        weights: &[Vec<f32>; 2],
+        losses: &mut StepLosses,
+    ) -> Result<Tensor, TrainError> {
+        let config = self.config;
+        let mut total = loss::zero(self.model.device())?;
+        for (logits, labels, weights, weight, said) in [
+            (&output.intent_logits, &labels[0], &weights[0], config.intent_weight, &mut losses.intent),
+            (&output.sentiment_logits, &labels[1], &weights[1], config.sentiment_weight, &mut losses.sentiment),
+        ] {
+            if let Some(part) = loss::cross_entropy(logits, labels, weights, config.label_smoothing)? {
+                *said = Some(f64::from(part.to_scalar::<f32>()?));
+                total = (total + (part * weight)?)?;
+            }
+        }
+        Ok(total)
     }
 
     /// Adds the tokens to `batch`, some of them hidden; the first and the last of the text, which are special, stay.

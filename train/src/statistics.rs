@@ -190,6 +190,17 @@ impl Tally {
     }
 }
 
+/// Mean, and from two values on the sample standard deviation.
+pub(crate) fn mean_and_deviation(scores: &[f64]) -> (Option<f64>, Option<f64>) {
+    if scores.is_empty() {
+        return (None, None);
+    }
+    let count = scores.len() as f64;
+    let mean = scores.iter().sum::<f64>() / count;
+    let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
+    (Some(mean), (scores.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ use crate::{
     TrainError,
     fit::{FitConfig, write_json},
     output, runs,
+    statistics::mean_and_deviation,
 };
 
 const SUMMARY: &str = "sweep.json";
@@ -319,16 +320,6 @@ fn summary(
     }
 }
 
-fn mean_and_deviation(scores: &[f64]) -> (Option<f64>, Option<f64>) {
-    if scores.is_empty() {
-        return (None, None);
-    }
-    let count = scores.len() as f64;
-    let mean = scores.iter().sum::<f64>() / count;
-    let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
-    (Some(mean), (scores.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
-}
-
 fn better_first(a: &Combination, b: &Combination) -> Ordering {
     let mean = |combination: &Combination| combination.mean.unwrap_or(f64::NEG_INFINITY);
     (!a.diverged.is_empty()).cmp(&!b.diverged.is_empty()).then(mean(b).total_cmp(&mean(a)))
@@ -411,7 +402,7 @@ mod tests {
     fn a_bad_grid_says_what_to_write() {
         for (given, said) in [
             (&["dropout"][..], "FLAG=VALUE"),
-            (&["drop-out=0.1"], "fit has no flag `drop-out` of one value; the flags are ba"),
+            (&["drop-out=0.1"], "fit has no flag `drop-out` of one value; the flags are adversarial"),
             (&["data=a,b"], "fit has no flag `data` of one value"),
             (&["seed=1,2"], "--seeds 3"),
             (&["epochs=1.5"], "`1.5` is no value for --epochs"),

@@ -2,7 +2,11 @@
 
 use candle_core::{Device, Tensor};
 
-use super::product::{Int8Weight, Linear, Weight, pack};
+use super::{
+    attention,
+    product::{Int8Weight, Linear, Weight, pack},
+    rows::{self, Activation, Dropout, Norm},
+};
 use crate::{
     Batch, BertConfig, Gradient, HiddenAct, Labels, Learner, Mode, MultiTaskModel, Parameters, SENTIMENTS, Seeded,
 };
@@ -158,6 +162,123 @@ fn gradients_with_dropout_are_slopes() {
         variable.set(&start).expect("one shape");
         assert!((slope - norm).abs() <= 0.02 * norm + 0.02, "{name}: slope {slope}, gradient {norm}");
     }
+}
+
+/// The slope of `sum(weights * operation(x))` along each number of `x`, by central differences in 64 bits.
+fn slopes(x: &[f32], weights: &[f32], operation: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let mut at: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    let sum = |x: &[f64]| operation(x).iter().zip(weights).map(|(y, &weight)| y * f64::from(weight)).sum::<f64>();
+    let step = 1e-5;
+    let slope = |index: usize| {
+        let start = at[index];
+        at[index] = start + step;
+        let above = sum(&at);
+        at[index] = start - step;
+        let below = sum(&at);
+        at[index] = start;
+        (above - below) / (2.0 * step)
+    };
+    (0..x.len()).map(slope).collect()
+}
+
+fn close(what: &str, gradient: &[f32], slopes: &[f64]) {
+    let size = slopes.iter().fold(1f64, |size, slope| size.max(slope.abs()));
+    let worst = gradient.iter().zip(slopes).map(|(g, slope)| (f64::from(*g) - slope).abs()).fold(0.0, f64::max);
+    assert!(gradient.len() == slopes.len() && worst <= 1e-5 * size, "{what}: {worst} of {size}");
+}
+
+/// The error function by its series, exact to ten digits below 4.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..120 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+#[test]
+fn activations_and_norms_have_the_slopes_of_64_bits() {
+    let mut generator = Seeded::new(4, 4);
+    let (width, count) = (40, 5);
+    let (x, weights) = (generator.normals(width * count, 1.3), generator.normals(width * count, 1.0));
+    let tanh = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
+    let gelu = |x: f64| 0.5 * x * (1.0 + erf(x / 2f64.sqrt()));
+    for (activation, plain) in [(Activation::Gelu, &gelu as &dyn Fn(f64) -> f64), (Activation::GeluApproximate, &tanh)]
+    {
+        let mut gradient = weights.clone();
+        rows::activation_backward(activation, &x, &mut gradient);
+        close(&format!("{activation:?}"), &gradient, &slopes(&x, &weights, |x| x.iter().map(|&x| plain(x)).collect()));
+    }
+
+    let (scale, shift) = (generator.normals(width, 1.0), generator.normals(width, 1.0));
+    let norm = |x: &[f64], scale: &[f64], shift: &[f64]| -> Vec<f64> {
+        let row = |row: &[f64]| {
+            let mean = row.iter().sum::<f64>() / width as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            let normal = row.iter().map(|x| (x - mean) / (variance + 1e-12).sqrt());
+            normal.zip(scale.iter().zip(shift)).map(|(x, (scale, shift))| x * scale + shift).collect::<Vec<f64>>()
+        };
+        x.chunks(width).flat_map(row).collect()
+    };
+    let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&value| f64::from(value)).collect() };
+    let (mut out, mut normal, mut inverse) = (vec![0f32; x.len()], vec![0f32; x.len()], vec![0f32; count]);
+    let fused = Norm { weight: &scale, bias: &shift, epsilon: 1e-12 };
+    let saved = Some((&mut normal[..], &mut inverse[..]));
+    rows::norm_forward(fused, &x, None, Dropout::new(0.0, 1, 1), &mut out, saved);
+    let (mut gradient, mut scale_gradient, mut shift_gradient) =
+        (weights.clone(), vec![0f32; width], vec![0f32; width]);
+    rows::norm_backward(&scale, &normal, &inverse, &mut gradient, &mut scale_gradient, &mut shift_gradient);
+    let (x64, scale64, shift64) = (wide(&x), wide(&scale), wide(&shift));
+    close("input of the norm", &gradient, &slopes(&x, &weights, |x| norm(x, &scale64, &shift64)));
+    close("scale", &scale_gradient, &slopes(&scale, &weights, |scale| norm(&x64, scale, &shift64)));
+    close("shift", &shift_gradient, &slopes(&shift, &weights, |shift| norm(&x64, &scale64, shift)));
+}
+
+fn softmax(row: &[f64]) -> Vec<f64> {
+    let top = row.iter().copied().fold(f64::MIN, f64::max);
+    let sum = row.iter().map(|x| (x - top).exp()).sum::<f64>();
+    row.iter().map(|x| (x - top).exp() / sum).collect()
+}
+
+#[test]
+fn attention_and_cross_entropy_have_the_slopes_of_64_bits() {
+    let mut generator = Seeded::new(6, 6);
+    let (shape, texts) = (attention::Shape { hidden: 24, heads: 2 }, [0..1, 1..6, 6..23]);
+    let (tokens, head) = (23, 12);
+    let (qkv, weights) = (generator.normals(tokens * 72, 1.0), generator.normals(tokens * 24, 1.0));
+    let plain = |qkv: &[f64]| -> Vec<f64> {
+        let mut out = vec![0f64; tokens * 24];
+        for text in &texts {
+            for at in (0..2).map(|index| index * head) {
+                for query in text.clone() {
+                    let of = |token: usize, part: usize| &qkv[token * 72 + part * 24 + at..][..head];
+                    let score = |key: usize| of(query, 0).iter().zip(of(key, 1)).map(|(q, k)| q * k).sum::<f64>();
+                    let scores: Vec<f64> = text.clone().map(|key| score(key) / (head as f64).sqrt()).collect();
+                    for (key, share) in text.clone().zip(softmax(&scores)) {
+                        let out = &mut out[query * 24 + at..][..head];
+                        out.iter_mut().zip(of(key, 2)).for_each(|(out, value)| *out += share * value);
+                    }
+                }
+            }
+        }
+        out
+    };
+    let mut kept = vec![0f32; texts.iter().map(|text| shape.probabilities(text.len())).sum()];
+    let (mut out, mut gradient) = (vec![0f32; tokens * 24], vec![0f32; tokens * 72]);
+    let off = Dropout::new(0.0, 1, 1);
+    attention::forward(shape, &texts, &qkv, off, &mut out, Some(&mut kept));
+    attention::backward(shape, &texts, &qkv, &kept, off, &weights, &mut gradient);
+    close("attention", &gradient, &slopes(&qkv, &weights, plain));
+
+    let (classes, targets) = (37, [3u32, 36, 0]);
+    let logits = generator.normals(classes * targets.len(), 2.0);
+    let mut gradient = logits.clone();
+    rows::cross_entropy_rows(&mut gradient, &targets, 0.25);
+    let plain = |logits: &[f64]| -> Vec<f64> {
+        logits.chunks(classes).zip(targets).map(|(row, target)| -softmax(row)[target as usize].ln()).collect()
+    };
+    close("cross-entropy", &gradient, &slopes(&logits, &[0.25; 3], plain));
 }
 
 /// Uniform noise of one step in 127 has a relative size of about 1 %.

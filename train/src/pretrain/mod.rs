@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use candle_core::{Device, Tensor};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use yingda_models::{
@@ -20,11 +21,12 @@ use yingda_models::{
 };
 
 pub use pairs::area_under_curve;
+pub(crate) use pairs::texts_of;
 
 use self::{
     corpus::{Corpus, Piece},
     masking::{SpecialIds, masked_batch},
-    pairs::{Pairs, Triple},
+    pairs::{Pairs, Step},
 };
 use crate::{
     TrainError,
@@ -33,6 +35,7 @@ use crate::{
     fit::write_json,
     optimizer::{AdamW, AdamWSettings, learning_rate},
     output, state,
+    tokenizer::vocabulary,
 };
 
 /// Random streams; each is one purpose.
@@ -43,6 +46,7 @@ mod streams {
     pub(super) const PAIRS: u64 = 1 << 35;
     pub(super) const DROPOUT: u64 = 1 << 36;
     pub(super) const HELD_OUT: u64 = 1 << 37;
+    pub(super) const ENTRIES: u64 = 1 << 39;
 }
 
 /// Everything that decides what a pretraining run gives. Kept in the run's `config.json`.
@@ -55,11 +59,11 @@ pub struct PretrainConfig {
     /// Question pairs: TSV with the columns left, right, label (1 the same, 0 not)
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub pairs: Vec<PathBuf>,
-    /// Folder with a tokenizer.json or vocab.txt; without it a vocabulary is made of the texts
+    /// Folder with a tokenizer.json or vocab.txt; without it, and without --base, a vocabulary is made of the texts
     #[arg(long, value_name = "FOLDER")]
     pub tokenizer: Option<PathBuf>,
-    /// A base model to go on from, with its tokenizer
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["tokenizer", "embeddings", "hidden", "layers", "heads"])]
+    /// A base model to go on from; with --tokenizer it keeps what it knows of the entries that both have
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["embeddings", "hidden", "layers", "heads"])]
     pub base: Option<PathBuf>,
     /// Character vectors to start from: a word2vec text file, or a folder with .npz and vocab.json
     #[arg(long, value_name = "PATH")]
@@ -76,7 +80,7 @@ pub struct PretrainConfig {
     /// Tokens of a step over the text
     #[arg(long, default_value_t = 4096)]
     pub step_tokens: usize,
-    /// Pairs of a step over the pairs
+    /// Pairs that mean the same of a step over the pairs; those that do not come with them, each once an epoch
     #[arg(long, default_value_t = 64)]
     pub step_pairs: usize,
     /// Tokens of text that are learnt along with every step over the pairs, so that it is not forgotten
@@ -172,10 +176,10 @@ pub fn pretrain(
     let tokenizer = if resume && tokenizer_folder.exists() {
         TextTokenizer::load(&tokenizer_folder, contract, config.max_tokens)?
     } else {
-        match config.base.as_ref().or(config.tokenizer.as_ref()) {
+        match config.tokenizer.as_ref().or(config.base.as_ref()) {
             Some(folder) => TextTokenizer::load(folder, contract, config.max_tokens)?,
             None => {
-                let vocabulary = vocabulary(&config, &contract)?;
+                let vocabulary = vocabulary(&config.text, &config.pairs, config.least_count, &contract)?;
                 TextTokenizer::from_vocabulary(&vocabulary, contract, config.max_tokens)?
             }
         }
@@ -285,46 +289,23 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, TrainErro
         .map_err(|error| TrainError::Usage(format!("{} is damaged ({error}); start the run anew", path.display())))
 }
 
-/// A vocabulary of the texts and pairs.
-///
-/// # Errors
-/// When a file cannot be read.
-pub fn vocabulary(config: &PretrainConfig, contract: &TextContract) -> Result<Vec<String>, TrainError> {
-    let mut counter = yingda_models::VocabularyCounter::default();
-    for path in &config.text {
-        let file = std::fs::File::open(path).map_err(TrainError::io("read", path))?;
-        let mut lines = std::io::BufRead::split(std::io::BufReader::new(file), b'\n');
-        loop {
-            let block: Vec<Vec<u8>> =
-                lines.by_ref().take(16_384).collect::<Result<_, _>>().map_err(TrainError::io("read", path))?;
-            if block.is_empty() {
-                break;
-            }
-            use rayon::prelude::*;
-            let texts: Vec<String> =
-                block.par_iter().map(|line| contract.model_text(&String::from_utf8_lossy(line))).collect();
-            texts.iter().for_each(|text| counter.add(text));
-        }
-    }
-    for path in &config.pairs {
-        for text in pairs::texts_of(path)? {
-            counter.add(&contract.model_text(&text));
-        }
-    }
-    Ok(counter.vocabulary(config.least_count))
-}
-
 type Variables = std::collections::BTreeMap<String, candle_core::Var>;
 
 fn make_model(
     config: &PretrainConfig,
     tokenizer: &TextTokenizer,
 ) -> Result<(MultiTaskModel, MaskedHead, Variables), TrainError> {
-    let device = candle_core::Device::Cpu;
+    let device = Device::Cpu;
     // The heads of a base are drawn when it is fine-tuned; these are never saved.
     let labels = Labels { intents: vec!["none".into()], sentiments: SENTIMENTS.map(str::to_owned).to_vec() };
     let model = match &config.base {
-        Some(folder) => MultiTaskModel::from_base(folder, &labels, config.seed, &device)?.0,
+        Some(folder) => {
+            let base = MultiTaskModel::from_base(folder, &labels, config.seed, &device)?.0;
+            match &config.tokenizer {
+                None => base,
+                Some(_) => with_vocabulary(&base, folder, tokenizer, &labels, config.seed)?,
+            }
+        }
         None => {
             let encoder = BertConfig {
                 vocab_size: tokenizer.vocabulary_size(),
@@ -363,6 +344,39 @@ fn make_model(
     Ok((model, head, variables))
 }
 
+/// The model in `folder` with the entries of another tokenizer: known ones keep their row of the word table, new ones are drawn.
+fn with_vocabulary(
+    base: &MultiTaskModel,
+    folder: &Path,
+    tokenizer: &TextTokenizer,
+    labels: &Labels,
+    seed: u64,
+) -> Result<MultiTaskModel, TrainError> {
+    let old = TextTokenizer::load(folder, TextContract::default(), 4)?.vocabulary();
+    let encoder = BertConfig { vocab_size: tokenizer.vocabulary_size(), ..base.encoder().config().clone() };
+    let mut weights: HashMap<String, Tensor> =
+        base.variables().iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
+    let rows: Vec<Vec<f32>> = weights[yingda_models::WORDS].to_vec2()?;
+    let mut generator = Seeded::new(seed, streams::ENTRIES);
+    let mut table = vec![0f32; encoder.vocab_size * encoder.hidden_size];
+    let mut kept = 0;
+    for (entry, id) in tokenizer.vocabulary() {
+        let row = &mut table[id as usize * encoder.hidden_size..][..encoder.hidden_size];
+        match old.get(&entry).and_then(|&id| rows.get(id as usize)) {
+            Some(known) => {
+                row.copy_from_slice(known);
+                kept += 1;
+            }
+            None => row.fill_with(|| generator.normal(encoder.initializer_range)),
+        }
+    }
+    output::line(&format!("vocabulary: {kept} of {} entries are known to {}", encoder.vocab_size, folder.display()));
+    let table = Tensor::from_vec(table, (encoder.vocab_size, encoder.hidden_size), &Device::Cpu)?;
+    weights.insert(yingda_models::WORDS.into(), table);
+    let parameters = Parameters::new(weights, true, seed, encoder.initializer_range, &Device::Cpu);
+    Ok(MultiTaskModel::new(parameters, &encoder, labels, &Device::Cpu)?.0)
+}
+
 struct Run<'a> {
     config: &'a PretrainConfig,
     out: &'a Path,
@@ -380,7 +394,7 @@ struct Run<'a> {
     /// Batches of the shards that were read, by epoch and index.
     batch_counts: HashMap<(usize, usize), usize>,
     /// The steps over the pairs of one epoch.
-    pair_steps: Option<(usize, Vec<Vec<Triple>>)>,
+    pair_steps: Option<(usize, Vec<Step>)>,
 }
 
 struct Shard {
@@ -556,8 +570,8 @@ impl Run<'_> {
             let mut generator = Seeded::new(self.config.seed, streams::PAIRS + epoch as u64);
             self.pair_steps = Some((epoch, self.pairs.steps(self.config.step_pairs, &mut generator)));
         }
-        let triples = self.pair_steps.as_ref().map_or(&[][..], |steps| &steps.1[index]);
-        let (order, _) = Pairs::texts(triples);
+        let (_, steps) = self.pair_steps.as_ref().expect("it was just made");
+        let (order, _) = steps[index].texts();
         let mut batch = Batch::default();
         for &text in &order {
             let text = &self.pairs.texts[text];
@@ -566,7 +580,7 @@ impl Run<'_> {
         let tokens = batch.tokens();
         let seeds = Seeded::new(self.config.seed, streams::DROPOUT + (1 << 30) + step as u64).seeds();
         let pass = learner.forward(batch, seeds[0])?;
-        let loss = self.pairs.loss(triples, &pass.output.embedding, self.config.temperature)?;
+        let loss = self.pairs.loss(&steps[index], &pass.output.embedding, self.config.temperature)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         learner.backward(&loss, vec![pass])?;
         Ok((value, tokens))
@@ -621,6 +635,7 @@ fn card(
     pair_area: Option<f64>,
 ) -> String {
     use std::fmt::Write as _;
+    let name = |path: &PathBuf| path.file_name().map_or_else(|| path.clone(), PathBuf::from);
     let mut text = String::from(
         "---\nlanguage: zh\nlibrary_name: yingda\npipeline_tag: feature-extraction\n---\n\n# A Chinese base encoder\n\n",
     );
@@ -634,6 +649,10 @@ fn card(
         encoder.vocab_size,
         encoder.max_position_embeddings
     );
+    if let Some(base) = &config.base {
+        let vocabulary = if config.tokenizer.is_some() { ", with the entries of another vocabulary" } else { "" };
+        let _ = writeln!(text, "It went on from `{}`{vocabulary}.\n", name(base).display());
+    }
     let _ = writeln!(
         text,
         "On text and pairs that were held out: cross-entropy of hidden tokens {masked_loss:.3} (perplexity {:.1}){}.\n",
@@ -655,7 +674,6 @@ fn card(
         corpus.tokens(),
         &corpus.fingerprint[..12]
     );
-    let name = |path: &PathBuf| path.file_name().map_or_else(|| path.clone(), PathBuf::from);
     let plain = PretrainConfig {
         text: config.text.iter().map(name).collect(),
         pairs: config.pairs.iter().map(name).collect(),

@@ -17,18 +17,28 @@ pub(crate) struct Pairs {
     pub(crate) same: Vec<(usize, usize)>,
     /// Texts that are known not to mean the same as the text.
     other: BTreeMap<usize, Vec<usize>>,
+    /// Pairs that do not mean the same, of texts that mean the same as no other: no triple has them.
+    apart: Vec<(usize, usize)>,
     /// Texts of one group mean the same, by any chain of pairs; they are never each other's negatives.
     group: Vec<usize>,
     /// Pairs that are not learnt from.
     pub(crate) held_out: Vec<(usize, usize, bool)>,
 }
 
-/// One step's texts: an anchor, what means the same, and (where one is known) what does not.
+/// An anchor, what means the same, and (where one is known) what does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Triple {
     anchor: usize,
     same: usize,
     other: Option<usize>,
+}
+
+/// What one step learns from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    triples: Vec<Triple>,
+    /// More pairs that do not mean the same.
+    apart: Vec<(usize, usize)>,
 }
 
 impl Pairs {
@@ -69,7 +79,9 @@ impl Pairs {
         for text in 0..group.len() {
             group[text] = root(&mut group, text);
         }
-        let mut pairs = Self { texts, same: Vec::new(), other: BTreeMap::new(), group, held_out: Vec::new() };
+        let mut pairs =
+            Self { texts, same: Vec::new(), other: BTreeMap::new(), apart: Vec::new(), group, held_out: Vec::new() };
+        let mut different = Vec::new();
         for (index, (left, right, same)) in rows.into_iter().enumerate() {
             if held_out > 0 && index % held_out == held_out - 1 {
                 pairs.held_out.push((left, right, same));
@@ -79,13 +91,17 @@ impl Pairs {
                 // Pairs that contradict a chain of others teach nothing.
                 pairs.other.entry(left).or_default().push(right);
                 pairs.other.entry(right).or_default().push(left);
+                different.push((left, right));
             }
         }
+        let paired: HashSet<usize> = pairs.same.iter().flat_map(|&(left, right)| [left, right]).collect();
+        different.retain(|(left, right)| !paired.contains(left) && !paired.contains(right));
+        pairs.apart = different;
         Ok(pairs)
     }
 
-    /// One epoch's steps of `size` triples each, drawn from `generator`.
-    pub(crate) fn steps(&self, size: usize, generator: &mut Seeded) -> Vec<Vec<Triple>> {
+    /// One epoch's steps of `size` triples each, with an even share of the pairs that no triple has, drawn from `generator`.
+    pub(crate) fn steps(&self, size: usize, generator: &mut Seeded) -> Vec<Step> {
         let mut order: Vec<usize> = (0..self.same.len()).collect();
         generator.shuffle(&mut order);
         let mut triples: Vec<Triple> = Vec::with_capacity(order.len());
@@ -98,34 +114,31 @@ impl Pairs {
                 .map(|others| others[generator.below(others.len())]);
             triples.push(Triple { anchor, same, other });
         }
-        triples.chunks(size).map(<[Triple]>::to_vec).collect()
-    }
-
-    /// The texts of a step, each once, and where the triples' texts are among them.
-    pub(crate) fn texts(triples: &[Triple]) -> (Vec<usize>, HashMap<usize, usize>) {
-        let mut order = Vec::new();
-        let mut places = HashMap::new();
-        for triple in triples {
-            for text in [Some(triple.anchor), Some(triple.same), triple.other].into_iter().flatten() {
-                places.entry(text).or_insert_with(|| {
-                    order.push(text);
-                    order.len() - 1
-                });
-            }
-        }
-        (order, places)
+        let mut apart = self.apart.clone();
+        generator.shuffle(&mut apart);
+        let steps = triples.len().div_ceil(size);
+        let share = |step: usize| step * apart.len() / steps;
+        triples
+            .chunks(size)
+            .enumerate()
+            .map(|(step, triples)| Step {
+                triples: triples.to_vec(),
+                apart: apart[share(step)..share(step + 1)].to_vec(),
+            })
+            .collect()
     }
 
     /// InfoNCE (van den Oord et al. 2018, <https://arxiv.org/abs/1807.03748>) with all texts of the step as negatives, except those that
     /// mean the same; plus CoSENT (Su 2022, <https://kexue.fm/archives/8847>): every pair that means the same should be
     /// nearer than every pair that does not.
     ///
-    /// `embeddings` are `[texts, hidden]` of length 1, in the order of [`Pairs::texts`].
+    /// `embeddings` are `[texts, hidden]` of length 1, in the order of [`Step::texts`].
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub(crate) fn loss(&self, triples: &[Triple], embeddings: &Tensor, temperature: f64) -> Result<Tensor, TrainError> {
-        let (order, places) = Self::texts(triples);
+    pub(crate) fn loss(&self, step: &Step, embeddings: &Tensor, temperature: f64) -> Result<Tensor, TrainError> {
+        let (order, places) = step.texts();
+        let triples = &step.triples;
         let count = order.len();
         let similarity = embeddings.matmul(&embeddings.t()?)?;
         // Every row of the mask tells which texts may stand in the denominator of an anchor.
@@ -166,6 +179,7 @@ impl Pairs {
                 };
                 Some((owner, other))
             })
+            .chain(step.apart.iter().copied())
             .collect();
         if different.is_empty() {
             return Ok(info_nce);
@@ -177,6 +191,23 @@ impl Pairs {
         let gaps = Tensor::cat(&[&gaps, &Tensor::zeros(1, gaps.dtype(), device)?], 0)?;
         let cosent = gaps.log_sum_exp(0)?;
         Ok((info_nce + (cosent * 0.2)?)?)
+    }
+}
+
+impl Step {
+    /// The texts of the step, each once, and where each is among them.
+    pub(crate) fn texts(&self) -> (Vec<usize>, HashMap<usize, usize>) {
+        let mut order = Vec::new();
+        let mut places = HashMap::new();
+        let triples = self.triples.iter().flat_map(|triple| [Some(triple.anchor), Some(triple.same), triple.other]);
+        let apart = self.apart.iter().flat_map(|&(left, right)| [Some(left), Some(right)]);
+        for text in triples.chain(apart).flatten() {
+            places.entry(text).or_insert_with(|| {
+                order.push(text);
+                order.len() - 1
+            });
+        }
+        (order, places)
     }
 }
 
@@ -260,15 +291,46 @@ mod tests {
     #[test]
     fn what_means_the_same_is_no_negative() {
         let pairs = pairs();
-        let triples = [Triple { anchor: 0, same: 1, other: None }, Triple { anchor: 1, same: 2, other: None }];
+        let step = |triples: [(usize, usize); 2], apart: Vec<(usize, usize)>| Step {
+            triples: triples.map(|(anchor, same)| Triple { anchor, same, other: None }).to_vec(),
+            apart,
+        };
+        let loss = |step: &Step, texts: usize| -> f32 {
+            let embeddings = Tensor::full(0.5f32, (texts, 4), &Device::Cpu).expect("a tensor");
+            pairs.loss(step, &embeddings, 0.05).expect("a loss").to_scalar().expect("a scalar")
+        };
         // Three texts of one group: each anchor sees its positive alone.
-        let embeddings = Tensor::full(0.5f32, (3, 4), &Device::Cpu).expect("a tensor");
-        let loss = pairs.loss(&triples, &embeddings, 0.05).expect("a loss").to_scalar::<f32>().expect("a scalar");
-        assert!(loss.abs() < 1e-5, "{loss}");
-        let triples = [Triple { anchor: 0, same: 1, other: None }, Triple { anchor: 4, same: 5, other: None }];
-        let embeddings = Tensor::full(0.5f32, (4, 4), &Device::Cpu).expect("a tensor");
-        let loss = pairs.loss(&triples, &embeddings, 0.05).expect("a loss").to_scalar::<f32>().expect("a scalar");
-        assert!((loss - 3f32.ln()).abs() < 1e-4, "one positive and two negatives: {loss}");
+        let one = loss(&step([(0, 1), (1, 2)], vec![]), 3);
+        assert!(one.abs() < 1e-5, "{one}");
+        let two = loss(&step([(0, 1), (4, 5)], vec![]), 4);
+        assert!((two - 3f32.ln()).abs() < 1e-4, "one positive and two negatives: {two}");
+        // One text more in the denominators; and every gap of CoSENT is 0, so it is ln(1 + 2 × 1).
+        let apart = loss(&step([(0, 1), (4, 5)], vec![(0, 3)]), 5);
+        assert!((apart - (4f32.ln() + 0.2 * 3f32.ln())).abs() < 1e-4, "{apart}");
+    }
+
+    #[test]
+    fn every_pair_that_is_apart_is_learnt_from_once_an_epoch() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pairs.tsv");
+        let mut rows = String::from("left\tright\tlabel\n");
+        for number in 0..5 {
+            rows += &format!("同{number}\t样{number}\t1\n同{number}\t别{number}\t0\n");
+        }
+        for number in 0..7 {
+            rows += &format!("甲{number}\t乙{number}\t0\n");
+        }
+        std::fs::write(&path, &rows).expect("a file");
+        let vocabulary = yingda_models::character_vocabulary([rows.as_str()]);
+        let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, Default::default(), 32).expect("a vocabulary");
+        let pairs = Pairs::read(&[path], &tokenizer, 0).expect("whole rows");
+        assert_eq!(pairs.apart.len(), 7, "those of 甲 and 乙: 同 and 别 stand in triples");
+        let steps = pairs.steps(2, &mut Seeded::new(1, 1));
+        assert_eq!(steps.iter().map(|step| step.triples.len()).collect::<Vec<_>>(), [2, 2, 1]);
+        let mut seen: Vec<(usize, usize)> = steps.iter().flat_map(|step| step.apart.clone()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, pairs.apart);
+        assert!(steps.iter().all(|step| step.apart.len() >= 2), "spread evenly");
     }
 
     /// sklearn.metrics.roc_auc_score([0, 0, 1, 1, 1], [0.1, 0.4, 0.35, 0.8, 0.4]) = 0.75.

@@ -1,8 +1,7 @@
-//! `bench`: how fast this program trains and serves, beside a peer that is measured in the same run.
+//! How fast this program trains and serves, beside a peer that is measured in the same run.
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,6 +14,7 @@ use yingda_models::{
     Seeded, ServingPrecision, Temperatures, TextTokenizer, Thresholds, text::TextContract,
 };
 
+use super::peer;
 use crate::{
     TrainError,
     export::export_onnx,
@@ -32,15 +32,6 @@ const LENGTHS: [usize; 32] = [
     5, 9, 14, 7, 22, 11, 64, 6, 17, 12, 8, 31, 10, 19, 5, 13, 26, 9, 15, 48, 7, 12, 38, 6, 20, 11, 16, 8, 55, 10, 24,
     18,
 ];
-
-/// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// Training steps; the peer is PyTorch with transformers (`bench/training_speed.py`)
-    Training,
-    /// Forward passes in f32 and int8; the peer is onnxruntime (`bench/serving_speed.py`)
-    Serving,
-}
 
 /// Size of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,12 +61,9 @@ impl Shape {
     }
 }
 
-/// Flags of `bench`.
+/// Flags of `bench training` and `bench serving`.
 #[derive(Args, Clone, Debug)]
-pub struct BenchFlags {
-    /// What is timed
-    #[arg(value_enum)]
-    pub kind: Kind,
+pub struct SpeedFlags {
     /// Encoder sizes
     #[arg(long, value_enum, num_args = 1.., default_values_t = [Shape::Mini, Shape::Base])]
     pub shape: Vec<Shape>,
@@ -118,21 +106,29 @@ impl Figure {
     }
 }
 
-/// Measures what `flags` ask for.
+/// Times training steps.
 ///
 /// # Errors
 /// When a tensor operation fails, or the peer cannot be run.
-pub fn bench(flags: &BenchFlags) -> Result<Vec<Figure>, TrainError> {
+pub fn training(flags: &SpeedFlags) -> Result<Vec<Figure>, TrainError> {
+    use_threads(flags.threads);
+    flags.shape.iter().map(|&shape| training_step(shape, flags)).collect()
+}
+
+/// Times forward passes.
+///
+/// # Errors
+/// When a tensor operation fails, or the peer cannot be run.
+pub fn serving(flags: &SpeedFlags) -> Result<Vec<Figure>, TrainError> {
+    use_threads(flags.threads);
+    let figures: Vec<_> =
+        flags.shape.iter().map(|&shape| forward_passes(shape, flags)).collect::<Result<_, TrainError>>()?;
+    Ok(figures.concat())
+}
+
+fn use_threads(threads: usize) {
     // Fails when the pool exists already: then the caller chose the number of threads.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(flags.threads).build_global();
-    let mut figures = Vec::new();
-    for &shape in &flags.shape {
-        match flags.kind {
-            Kind::Training => figures.push(training(shape, flags)?),
-            Kind::Serving => figures.extend(serving(shape, flags)?),
-        }
-    }
-    Ok(figures)
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }
 
 /// The figures as a table.
@@ -197,7 +193,7 @@ fn texts(lengths: &[usize]) -> Batch {
 }
 
 /// A training step as `fit` does it: forward with dropout, loss, backward, clipping, one AdamW step.
-fn training(shape: Shape, flags: &BenchFlags) -> Result<Figure, TrainError> {
+fn training_step(shape: Shape, flags: &SpeedFlags) -> Result<Figure, TrainError> {
     output::line(&format!("{}: training steps of 32 x 32 tokens", shape.name()));
     let model = model(shape, true)?;
     let mut learner = Learner::new(&model)?;
@@ -209,7 +205,7 @@ fn training(shape: Shape, flags: &BenchFlags) -> Result<Figure, TrainError> {
         step += 1;
         learner.clear();
         let pass = learner.forward(batch.clone(), step)?;
-        let loss = loss::cross_entropy(&pass.output.intent_logits, &labels, &[1.0; LABELS])?;
+        let loss = loss::cross_entropy(&pass.output.intent_logits, &labels, &[1.0; LABELS], 0.0)?;
         learner.backward(&loss.expect("every row has a label"), vec![pass])?;
         optimizer.step(model.variables(), learner.gradients(), 5e-5)?;
         Ok(())
@@ -235,7 +231,7 @@ fn training(shape: Shape, flags: &BenchFlags) -> Result<Figure, TrainError> {
     })
 }
 
-fn serving(shape: Shape, flags: &BenchFlags) -> Result<Vec<Figure>, TrainError> {
+fn forward_passes(shape: Shape, flags: &SpeedFlags) -> Result<Vec<Figure>, TrainError> {
     let mut model = model(shape, false)?;
     let works: [(&str, Vec<usize>); 5] = [
         ("1x16", vec![16]),
@@ -277,7 +273,7 @@ fn serving_peer(
     model: &MultiTaskModel,
     shape: Shape,
     python: &Path,
-    flags: &BenchFlags,
+    flags: &SpeedFlags,
 ) -> Result<serde_json::Value, TrainError> {
     let folder = tempfile::tempdir().map_err(TrainError::io("make", &std::env::temp_dir()))?;
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
@@ -346,22 +342,4 @@ fn largest_difference(model: &MultiTaskModel, found: &serde_json::Value) -> Resu
         }
     }
     Ok(worst)
-}
-
-/// Runs a peer's script and reads the JSON that it prints.
-fn peer(python: &Path, script: &Path, arguments: &[&str]) -> Result<serde_json::Value, TrainError> {
-    output::line(&format!("peer: {}", script.display()));
-    let run = Command::new(python).arg(script).args(arguments).output().map_err(|error| {
-        TrainError::Usage(format!("--python {} cannot be run: {error}; name a Python interpreter", python.display()))
-    })?;
-    if !run.status.success() {
-        let said = String::from_utf8_lossy(&run.stderr);
-        return Err(TrainError::Usage(format!(
-            "{} failed: {}; install what tests/python/requirements.txt names for --python, and run from the repository's root",
-            script.display(),
-            said.trim().lines().last().unwrap_or_default()
-        )));
-    }
-    serde_json::from_slice(&run.stdout)
-        .map_err(|error| TrainError::Usage(format!("{} did not print JSON: {error}", script.display())))
 }
