@@ -176,7 +176,7 @@ pub struct FitSummary {
     pub steps: usize,
     /// The epoch whose weights were kept, from 1.
     pub best_epoch: usize,
-    /// Its validation score: the mean of the macro-F1 of both tasks.
+    /// Its validation score: the mean of the macro-F1 of both tasks and, with knowledge, of the recall@1 of held-out wordings.
     pub best_score: f64,
     /// Scores on the test split.
     pub test: eval::Scores,

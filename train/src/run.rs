@@ -346,8 +346,9 @@ impl Run<'_> {
     ) -> Result<(), TrainError> {
         let scores = self.scored(self.validation)?.scores(self.labels);
         let retrieval = self.retrieval()?.map(|found| found.0);
-        let parts: Vec<f64> =
-            [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1).collect();
+        // What is served is the whole model: its heads, and where there is knowledge its embedding too.
+        let heads = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1);
+        let parts: Vec<f64> = heads.chain(retrieval.as_ref().map(|scores| scores.recall_at_1)).collect();
         let score = parts.iter().sum::<f64>() / parts.len().max(1) as f64;
         let better = self.state.best_score.is_none_or(|best| score > best);
         let line = EpochLine {
