@@ -275,7 +275,9 @@ fn accuracy_is_measured_beside_the_peers_and_runs_are_kept() {
     let again = accuracy(&flags, &never).unwrap();
     assert!(again.iter().all(|one| found.contains(one)) && again.len() < found.len());
     let other = small_pretraining(folder.path(), &["--seed", "7"]);
-    flags.base = pretrain(&other, &folder.path().join("other"), false, &never).unwrap().model;
+    let other = pretrain(&other, &folder.path().join("other"), false, &never).unwrap().model;
+    std::fs::remove_dir_all(&flags.base).unwrap();
+    std::fs::rename(other, &flags.base).unwrap();
     let refused = accuracy(&flags, &never).unwrap_err().to_string();
     assert!(refused.contains("another base"), "{refused}");
     flags.only = vec!["没有".into()];
