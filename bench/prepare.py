@@ -26,6 +26,8 @@ COMMONEST_ACTS = 20
 HELD_OUT_OF_TEN = 1
 # A line of pretraining text is dropped when it holds a held-out text of at least so many characters anywhere within.
 CONTAINED = 12
+# In chats, held-out texts that are shorter are what everyone says, and stay.
+SAID_BY_ALL = 6
 # Sources of pretraining text that are taken whole; what is left out, and why, stands in bench/README.md.
 PRETRAIN_TEXTS = [
     "abstracts_csl", "app_descriptions_iflytek", "news_titles_tnews", "ocnli_sentences", "passages_chid", "news_titles_thuc",
@@ -300,6 +302,34 @@ def pretrain(data, out, sources, keep_out):
     out.tasks["pretrain"] = {"kind": "text", "files": entry}
 
 
+def sessions(rows):
+    """Who said what in each session."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        found[row["session_id"]].append((row["role"], row["text"]))
+    return found
+
+
+def pretrain_chats(out, sources, keep_out):
+    """Chats to pretrain on, with what was said before each turn. A turn that is or holds a held-out text is dropped, unless
+    that is as short as 好的."""
+    files = []
+    for name, sessions in sources:
+        rows, dropped = [], 0
+        for session, turns in sessions.items():
+            for role, text in turns:
+                text = one_line(text)
+                text_key = key(text)
+                if not text_key or (len(text_key) >= SAID_BY_ALL and text_key in keep_out) or keep_out.within(text_key):
+                    dropped += 1
+                else:
+                    rows.append({"session_id": session, "turn": len(rows), "role": role, "text": text})
+        out.chats(f"pretrain/{name}.jsonl", rows, [])
+        files.append({"file": f"pretrain/{name}.jsonl", "lines": len(rows)})
+        print(f"pretrain/{name}.jsonl: {len(rows):,} messages ({dropped:,} turns are empty or hold a held-out text)")
+    out.tasks["pretrain-chats"] = {"kind": "text", "files": files}
+
+
 def pretrain_pairs(data, out, finance, standard, train, keep_out):
     """Pairs to learn the embedding from."""
     question = {entry["id"]: entry["question"] for entry in standard}
@@ -368,6 +398,14 @@ def prepare(data, out):
         *((name, lines(data / f"pretrain-text/{name}.txt")) for name in PRETRAIN_TEXTS),
     ]
     pretrain(data, out, sources, keep_out)
+    answered = {f"estate-{row['row']}": [("user", row["question"]), ("agent", row["reply"])] for row in estate if row["label"] == "1"}
+    answered |= {f"gamedev-{entry['id']}": [("user", entry["question"]), ("agent", entry.get("answer") or "")] for entry in egret}
+    chats = [
+        ("chats_jd", sessions(unlabelled)),
+        ("chats_tv", sessions(json_lines(data / "sentiment-tv/messages.jsonl"))),
+        ("chats_answered", answered),
+    ]
+    pretrain_chats(out, chats, keep_out)
     pretrain_pairs(data, out, finance_train, standard, securities_train, keep_out)
     out.write("tasks.json", [json.dumps(out.tasks, ensure_ascii=False, indent=2)])
 

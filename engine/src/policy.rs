@@ -141,7 +141,7 @@ pub struct Situation<'a> {
 /// Decides. The first rule that fits holds:
 ///
 /// 1. a word that must reach a person, 2. a wish for a person, 3. a complaint, 4. negative over the last turns → hand over;
-/// 5. an acknowledgement → a short fixed reply; 6. a reply that is nearly word for word, or one of the trusted intent → reply;
+/// 5. an acknowledgement → a short fixed reply; 6. a reply of the trusted intent, or one whose question is surely meant → reply;
 /// 7. nothing the shop does → say so, invent nothing; 8. unsure → ask once, and the second time in a row hand over.
 ///
 /// An intent with a threshold of its own in `guarantee` is trusted from there, and one that could not be certified never. Handing
@@ -237,6 +237,9 @@ fn least_confidence(label: &str, thresholds: &Thresholds, guarantee: Option<&Gua
     }
 }
 
+/// Cosine similarity from which a message is nearly word for word a question of the knowledge.
+const WORD_FOR_WORD: f32 = 0.95;
+
 fn reply<'a>(
     situation: &Situation<'a>,
     config: &PolicyConfig,
@@ -244,16 +247,19 @@ fn reply<'a>(
     guarantee: Option<&Guarantee>,
 ) -> Option<&'a Hit> {
     let best = situation.hits.first()?;
-    if best.score >= thresholds.sure_score {
-        return Some(best);
+    let own = situation.intents.first().and_then(|top| {
+        let trusted = top.probability >= least_confidence(&top.label, thresholds, guarantee)
+            && gap(situation.intents) >= thresholds.intent_gap
+            && !config.out_of_scope_intents.contains(&top.label);
+        // The best reply of the intent; an entry without an intent fits every one.
+        let hit = situation.hits.iter().find(|hit| hit.intent.as_ref().is_none_or(|intent| *intent == top.label))?;
+        (trusted && hit.score >= thresholds.reply_score).then_some(hit)
+    });
+    match own {
+        // Against a trusted intent with a reply of its own, the neighbouring question must be the same question.
+        Some(own) if best.score < thresholds.sure_score.max(WORD_FOR_WORD) => Some(own),
+        _ => (best.score >= thresholds.sure_score).then_some(best),
     }
-    let top = situation.intents.first()?;
-    let trusted = top.probability >= least_confidence(&top.label, thresholds, guarantee)
-        && gap(situation.intents) >= thresholds.intent_gap
-        && !config.out_of_scope_intents.contains(&top.label);
-    // The best reply of the intent; an entry without an intent fits every one.
-    let hit = situation.hits.iter().find(|hit| hit.intent.as_ref().is_none_or(|intent| *intent == top.label))?;
-    (trusted && hit.score >= thresholds.reply_score).then_some(hit)
 }
 
 fn choices(situation: &Situation<'_>, config: &PolicyConfig) -> Vec<Choice> {

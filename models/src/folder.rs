@@ -68,7 +68,7 @@ pub struct Thresholds {
     pub intent_gap: f32,
     /// Least cosine similarity of the best reply.
     pub reply_score: f32,
-    /// Cosine similarity from which a reply of the wrong or an unsure intent is trusted all the same.
+    /// Cosine similarity from which a reply is trusted though the intent is unsure, or has no reply of its own.
     pub sure_score: f32,
     /// Probability from which a message counts as negative.
     pub negative: f32,

@@ -381,12 +381,24 @@ impl TextTokenizer {
     }
 }
 
-/// What was said before a message as one text, oldest first: `(whether the customer said it, its text after the contract)`.
+/// Most characters that a turn has in a context, so that one long turn leaves room for those before it: agents' sentences are
+/// mostly phrases, and what customers want is in their own words.
+const CONTEXT_CHARACTERS: [usize; 2] = [20, 40];
+
+/// What was said before a message as one text, oldest first: `(whether the customer said it, its text after the contract)`. A long
+/// turn keeps its beginning and its end.
 pub fn context<'a>(turns: impl Iterator<Item = (bool, &'a str)>) -> String {
     let mut text = String::new();
     for (customer, turn) in turns.filter(|(_, turn)| !turn.is_empty()) {
         text.push_str(if customer { " 客户 " } else { " 客服 " });
-        text.push_str(turn);
+        let most = CONTEXT_CHARACTERS[usize::from(customer)];
+        let count = turn.chars().count();
+        if count <= most {
+            text.push_str(turn);
+        } else {
+            let end = most / 3;
+            text.extend(turn.chars().take(most - end).chain("...".chars()).chain(turn.chars().skip(count - end)));
+        }
     }
     text
 }
@@ -465,5 +477,21 @@ impl VocabularyCounter {
             push(word.clone());
         }
         entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_turn_leaves_room_for_those_before_it_in_a_context() {
+        let said = [
+            (true, "我的快递还没有到"),
+            (false, ""),
+            (false, "您好，非常抱歉给您带来了不好的购物体验，请您提供一下订单号"),
+        ];
+        let context = context(said.into_iter());
+        assert_eq!(context, " 客户 我的快递还没有到 客服 您好，非常抱歉给您带来了不...供一下订单号");
     }
 }

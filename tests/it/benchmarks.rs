@@ -204,6 +204,18 @@ fn what_is_held_out_is_never_learnt_from() {
         made["pretrain/jd_unlabelled.txt"].lines().collect::<Vec<_>>(),
         ["您好，请问您要问的是耳机几号能送到我家吗", "我想问问保修"]
     );
+    // Chats keep the small words that many customers say, and the order of what was said.
+    let said = |name: &str| -> Vec<(String, String)> {
+        let cell = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
+        rows(&made[name]).iter().map(|row| (cell(row, "role"), cell(row, "text"))).collect()
+    };
+    let by = |role: &str, texts: &[&str]| -> Vec<(String, String)> {
+        texts.iter().map(|text| (role.to_owned(), (*text).to_owned())).collect()
+    };
+    let kept = ["好的", "您好，请问您要问的是耳机几号能送到我家吗", "我想问问保修"];
+    assert_eq!(said("pretrain/chats_jd.jsonl"), by("user", &kept));
+    let answered = said("pretrain/chats_answered.jsonl");
+    assert_eq!(answered[2..], [by("user", &["怎么画圆"]), by("agent", &["用画笔"])].concat());
     assert_eq!((made["pretrain/news_titles_thuc.txt"].as_str(), made["pretrain/tech_weekly.txt"].as_str()), ("", ""));
     assert_eq!(made["pretrain/abstracts_csl.txt"], "abstracts_csl的一句话\n");
     let pairs = &made["pretrain/pairs.tsv"];

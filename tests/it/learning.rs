@@ -178,7 +178,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("chats.csv");
     write_chats(&data);
-    let config = small_fit(&data, &[]);
+    let config = small_fit(&data, &["--epochs", "4", "--average-epochs", "2"]);
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
     run(&config, &whole).unwrap();
 
@@ -208,10 +208,21 @@ pub(crate) fn small_pretraining(folder: &Path, more: &[&str]) -> PretrainConfig 
             pairs += &format!("{thing}能换{round}码吗\t{thing}能开{round}张发票吗\t0\n");
         }
     }
-    let (text, pair) = (folder.join("texts.txt"), folder.join("pairs.tsv"));
+    let mut chats = String::new();
+    for (session, thing) in things.iter().enumerate() {
+        let said =
+            [("user", format!("{thing}还没发货")), ("agent", "请问订单号是多少".into()), ("user", "不记得了".into())];
+        for (turn, (role, text)) in said.into_iter().enumerate() {
+            chats +=
+                &format!("{}\n", json!({"session_id": session.to_string(), "turn": turn, "role": role, "text": text}));
+        }
+    }
+    let (text, pair, chat) = (folder.join("texts.txt"), folder.join("pairs.tsv"), folder.join("turns.jsonl"));
     std::fs::write(&text, texts).unwrap();
     std::fs::write(&pair, pairs).unwrap();
+    std::fs::write(&chat, chats).unwrap();
     let mut flags = vec!["pretrain", "--text", text.to_str().unwrap(), "--pairs", pair.to_str().unwrap()];
+    flags.extend(["--chats", chat.to_str().unwrap()]);
     flags.extend(["--epochs", "2", "--pair-epochs", "2", "--step-tokens", "256", "--step-pairs", "16"]);
     flags.extend(["--pair-text-tokens", "128", "--max-tokens", "32", "--positions", "64", "--checkpoint-every", "30"]);
     if !more.contains(&"--base") {
@@ -246,7 +257,14 @@ fn a_base_keeps_what_it_knows_when_it_gets_another_vocabulary() {
     let text = folder.path().join("more.txt");
     std::fs::write(&text, "龘靐\n".repeat(20)).unwrap();
     let made = folder.path().join("vocabulary");
-    let flags = TokenizerFlags { text: vec![text], pairs: vec![], least_count: 8, out: made.clone(), json: false };
+    let flags = TokenizerFlags {
+        text: vec![text],
+        pairs: vec![],
+        chats: vec![],
+        least_count: 8,
+        out: made.clone(),
+        json: false,
+    };
     tokenizer(&flags).unwrap();
     let flags = ["--base", old.to_str().unwrap(), "--tokenizer", made.to_str().unwrap()];
     let config = small_pretraining(folder.path(), &flags);

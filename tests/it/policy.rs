@@ -110,6 +110,25 @@ fn replies_pass_three_gates() {
             "reply a",
         ),
         (
+            "a sure reply does not beat a trusted intent that has one",
+            Case { hits: vec![hit("b", Some("换货"), 0.94), hit("a", Some("退货"), 0.7)], ..Case::default() },
+            "reply a",
+        ),
+        (
+            "a sure reply where the intent has none",
+            Case { hits: vec![hit("b", Some("换货"), 0.94)], ..Case::default() },
+            "reply b",
+        ),
+        (
+            "a sure reply where the intent is not trusted",
+            Case {
+                intents: intents(&[("退货", 0.3), ("换货", 0.2)]),
+                hits: vec![hit("b", Some("换货"), 0.94), hit("a", Some("退货"), 0.7)],
+                ..Case::default()
+            },
+            "reply b",
+        ),
+        (
             "nearly word for word beats the intent",
             Case { hits: vec![hit("b", Some("换货"), 0.95), hit("a", Some("退货"), 0.7)], ..Case::default() },
             "reply b",

@@ -101,6 +101,10 @@ pub struct FitConfig {
     #[arg(long, default_value_t = 1.0)]
     #[serde(default = "one")]
     pub layer_decay: f64,
+    /// Epochs whose last weights are averaged; of one epoch alone the validation score is often luck
+    #[arg(long, default_value_t = 1)]
+    #[serde(default = "one_epoch")]
+    pub average_epochs: usize,
     /// Share of every label that is spread over all classes
     #[arg(long, default_value_t = 0.0)]
     #[serde(default)]
@@ -165,6 +169,10 @@ const NO_INTENT: &str = "no_intent";
 
 fn one() -> f64 {
     1.0
+}
+
+fn one_epoch() -> usize {
+    1
 }
 
 /// What a run gave.
@@ -321,8 +329,10 @@ fn validate(config: &FitConfig) -> Result<(), TrainError> {
     if config.validation_share + config.test_share >= 1.0 {
         return Err(TrainError::Usage("--validation-share and --test-share leave nothing to train on".into()));
     }
-    if config.epochs == 0 || config.batch_size == 0 || config.patience == 0 {
-        return Err(TrainError::Usage("--epochs, --batch-size and --patience must be at least 1".into()));
+    if [config.epochs, config.batch_size, config.patience, config.average_epochs].contains(&0) {
+        return Err(TrainError::Usage(
+            "--epochs, --batch-size, --patience and --average-epochs must be at least 1".into(),
+        ));
     }
     if config.learning_rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         return Err(TrainError::Usage("--learning-rate must be above 0".into()));

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use yingda_datasets::{CheckOptions, ColumnMap};
 use yingda_train::{
     TrainError,
-    bench::{BenchCommand, accuracy, speed},
+    bench::{BenchCommand, accuracy, input, speed},
     check::check,
     compare::{self, CompareFlags, compare},
     eval::{eval, report},
@@ -194,6 +194,10 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
                 BenchCommand::Serving(flags) => {
                     let figures = speed::serving(&flags)?;
                     show(flags.json, &figures, || speed::table(&figures));
+                }
+                BenchCommand::Input(flags) => {
+                    let stages = input::input(&flags)?;
+                    show(flags.json, &stages, || input::table(&stages));
                 }
                 BenchCommand::Accuracy(flags) => {
                     let found = accuracy::accuracy(&flags, &*stop_flag()?)?;

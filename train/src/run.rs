@@ -344,6 +344,15 @@ impl Run<'_> {
         seconds: f64,
         bar: &indicatif::ProgressBar,
     ) -> Result<(), TrainError> {
+        // What is judged and kept is the average; training goes on from where it was.
+        let trained = (self.config.average_epochs > 1)
+            .then(|| {
+                let trained = state::tensors(self.model.variables())?;
+                let variables = self.model.variables();
+                state::average(self.out, variables, &trained, self.state.epoch, self.config.average_epochs)?;
+                Ok::<_, TrainError>(trained)
+            })
+            .transpose()?;
         let scores = self.scored(self.validation)?.scores(self.labels);
         let retrieval = self.retrieval()?.map(|found| found.0);
         // What is served is the whole model: its heads, and where there is knowledge its embedding too.
@@ -384,6 +393,9 @@ impl Run<'_> {
             let fresh = self.out.join(".best.safetensors");
             state::write_tensors(&fresh, &state::tensors(self.model.variables())?)?;
             std::fs::rename(&fresh, &path).map_err(TrainError::io("write", &path))?;
+        }
+        for (name, tensor) in trained.iter().flatten() {
+            self.model.variables()[name].set(&tensor.to_device(self.model.device())?)?;
         }
         state::save(self.out, &self.state, self.model.variables(), &self.optimizer)
     }

@@ -88,6 +88,41 @@ pub(crate) fn tensors(variables: &BTreeMap<String, Var>) -> Result<BTreeMap<Stri
         .collect()
 }
 
+/// Sets the variables to the mean of the weights at the ends of the last `epochs` epochs; `trained` are those of epoch `epoch`,
+/// counted from 0. Those of earlier epochs lie in the run's folder, so that a resumed run averages the same (Izmailov et al. 2018,
+/// <https://arxiv.org/abs/1803.05407>).
+pub(crate) fn average(
+    run: &Path,
+    variables: &BTreeMap<String, Var>,
+    trained: &BTreeMap<String, Tensor>,
+    epoch: usize,
+    epochs: usize,
+) -> Result<(), TrainError> {
+    let folder = run.join("epochs");
+    std::fs::create_dir_all(&folder).map_err(TrainError::io("make", &folder))?;
+    let path = |epoch: usize| folder.join(format!("{epoch}.safetensors"));
+    write_tensors(&path(epoch), trained)?;
+    let first = (epoch + 1).saturating_sub(epochs);
+    let mut sum = trained.clone();
+    for earlier in first..epoch {
+        for (name, tensor) in read_tensors(&path(earlier))? {
+            let sum = sum.get_mut(&name).ok_or_else(|| {
+                TrainError::Usage(format!("{} is not of this run; start the run anew", path(earlier).display()))
+            })?;
+            *sum = (&*sum + tensor)?;
+        }
+    }
+    for (name, variable) in variables {
+        variable.set(&(&sum[name] / (epoch + 1 - first) as f64)?.to_device(variable.device())?)?;
+    }
+    match first.checked_sub(1).map(|old| std::fs::remove_file(path(old))) {
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(TrainError::io("remove", &folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Sets every variable from a file that [`write_tensors`] wrote.
 pub(crate) fn set_weights(variables: &BTreeMap<String, Var>, path: &Path) -> Result<(), TrainError> {
     let mut saved = read_tensors(path)?;
@@ -119,4 +154,26 @@ fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
         TrainError::Usage(format!("{} is cut short or damaged ({error}); start the run anew", path.display()))
     })?;
     Ok(tensors.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_averaged_over_the_last_epochs_and_older_ones_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let variables = BTreeMap::from([("w".to_owned(), Var::new(&[0f32], &Device::Cpu).expect("a variable"))]);
+        let mut means = Vec::new();
+        // The third epoch is done twice, as after a stop.
+        for epoch in [0, 1, 2, 2, 3] {
+            let trained = Tensor::new(&[10f32.powi(epoch as i32)], &Device::Cpu).expect("a tensor");
+            let trained = BTreeMap::from([("w".to_owned(), trained)]);
+            average(folder.path(), &variables, &trained, epoch, 3).expect("an average");
+            means.push(variables["w"].to_vec1::<f32>().expect("numbers")[0]);
+        }
+        assert_eq!(means, [1.0, 5.5, 37.0, 37.0, 370.0]);
+        let kept = std::fs::read_dir(folder.path().join("epochs")).expect("a folder").count();
+        assert_eq!(kept, 3);
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 use rayon::prelude::*;
 use serde::Serialize;
+use yingda_datasets::{ColumnMap, load};
 use yingda_models::{TextTokenizer, VocabularyCounter, text::TextContract};
 
 use crate::{TrainError, fit::check_new_folder, pretrain::texts_of};
@@ -26,6 +27,9 @@ pub struct TokenizerFlags {
     /// Question pairs whose texts count too: TSV with the columns left, right, label
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub pairs: Vec<PathBuf>,
+    /// Chats whose texts count too, in the form that `fit` reads
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub chats: Vec<PathBuf>,
     /// Least number of times that a character must occur; a Latin word four times as often
     #[arg(long, default_value_t = 8)]
     pub least_count: usize,
@@ -78,7 +82,7 @@ impl TokenizerSummary {
 pub fn tokenizer(flags: &TokenizerFlags) -> Result<TokenizerSummary, TrainError> {
     check_new_folder(&flags.out)?;
     let contract = TextContract::default();
-    let vocabulary = vocabulary(&flags.text, &flags.pairs, flags.least_count, &contract)?;
+    let vocabulary = vocabulary(&flags.text, &flags.pairs, &flags.chats, flags.least_count, &contract)?;
     let made = TextTokenizer::from_vocabulary(&vocabulary, contract.clone(), 512)?;
     let unknown_id = made.id(UNKNOWN)?;
     let path = flags.out.join("tokenizer.json");
@@ -121,13 +125,14 @@ pub fn tokenizer(flags: &TokenizerFlags) -> Result<TokenizerSummary, TrainError>
     Ok(summary)
 }
 
-/// A vocabulary of the lines of `texts` and the questions of `pairs`.
+/// A vocabulary of the lines of `texts`, the questions of `pairs` and the messages of `chats`.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn vocabulary(
     texts: &[PathBuf],
     pairs: &[PathBuf],
+    chats: &[PathBuf],
     least_count: usize,
     contract: &TextContract,
 ) -> Result<Vec<String>, TrainError> {
@@ -141,6 +146,11 @@ pub fn vocabulary(
     for path in pairs {
         for text in texts_of(path)? {
             counter.add(&contract.model_text(&text));
+        }
+    }
+    for path in chats {
+        for message in load(std::slice::from_ref(path), &ColumnMap::for_chats::<&str>(&[])?)?.messages()? {
+            counter.add(&contract.model_text(&message.text));
         }
     }
     Ok(counter.vocabulary(least_count))
@@ -179,6 +189,7 @@ mod tests {
         let flags = TokenizerFlags {
             text: vec![text],
             pairs: Vec::new(),
+            chats: Vec::new(),
             least_count: 4,
             out: folder.path().join("out"),
             json: false,

@@ -2,13 +2,14 @@
 //! run.
 
 pub mod accuracy;
+pub mod input;
 pub mod speed;
 
 use std::{ffi::OsStr, path::Path, process::Command};
 
 use clap::Subcommand;
 
-use self::{accuracy::AccuracyFlags, speed::SpeedFlags};
+use self::{accuracy::AccuracyFlags, input::InputFlags, speed::SpeedFlags};
 use crate::{TrainError, output};
 
 /// What is measured.
@@ -18,6 +19,8 @@ pub enum BenchCommand {
     Training(SpeedFlags),
     /// Time forward passes in f32 and int8; the peer is onnxruntime (`bench/serving_speed.py`)
     Serving(SpeedFlags),
+    /// Time what stands before the model: reading chats, checking them, tokenizing, batches
+    Input(InputFlags),
     /// Score models on the tasks that `bench/prepare.py` makes; the peers are TF-IDF and BM25 (`bench/tfidf.py`), and the
     /// same architecture started at random
     Accuracy(AccuracyFlags),

@@ -25,8 +25,12 @@ pub(crate) fn masked_batch<'a>(
     let mut batch = Batch::default();
     let mut hidden = Vec::new();
     for piece in pieces {
-        let mut ids: Vec<u32> = std::iter::once(special.first).chain(piece.ids()).chain([special.last]).collect();
-        let base = batch.tokens() + 1;
+        let mut ids: Vec<u32> = std::iter::once(special.first).chain(piece.own()).chain([special.last]).collect();
+        let own = ids.len();
+        if piece.has_context() {
+            ids.extend(piece.context().chain([special.last]));
+        }
+        let base = batch.tokens();
         let mut words = piece.words();
         generator.shuffle(&mut words);
         // Rounded at random, so that a text of three characters is not always, or never, left whole.
@@ -39,18 +43,18 @@ pub(crate) fn masked_batch<'a>(
                 continue;
             }
             left = left.saturating_sub(word.len());
-            for token in word {
-                let id = ids[token + 1];
-                hidden.push(Hidden { token: base + token, id });
+            for place in word.map(|token| piece.place(token)) {
+                let id = ids[place];
+                hidden.push(Hidden { token: base + place, id });
                 let draw = generator.uniform();
                 if draw < 0.8 {
-                    ids[token + 1] = special.mask;
+                    ids[place] = special.mask;
                 } else if draw < 0.9 {
-                    ids[token + 1] = generator.below(special.vocabulary) as u32;
+                    ids[place] = generator.below(special.vocabulary) as u32;
                 }
             }
         }
-        batch.push(&ids, ids.len());
+        batch.push(&ids, own);
     }
     (batch, hidden)
 }
@@ -66,7 +70,7 @@ mod tests {
         let line = "我的快递三天没有动了请问什么时候可以送到我家里来呢谢谢客服";
         let vocabulary = yingda_models::character_vocabulary([line]);
         let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, Default::default(), 64).expect("a vocabulary");
-        let piece = corpus::piece(&tokenizer, line).expect("a line");
+        let piece = corpus::pieces(&tokenizer, line).expect("a line").remove(0);
         let special = SpecialIds { first: 2, last: 3, mask: 4, vocabulary: 100 };
         let pieces = vec![piece.clone(); 400];
         let (batch, hidden) = masked_batch(&pieces, 0.15, special, &mut Seeded::new(1, 2));
@@ -74,7 +78,7 @@ mod tests {
         assert!((share - 0.15).abs() < 0.02, "{share}");
         let masked = hidden.iter().filter(|hidden| batch.ids()[hidden.token] == 4).count() as f64;
         assert!((masked / hidden.len() as f64 - 0.8).abs() < 0.05);
-        let ids: Vec<u32> = piece.ids().collect();
+        let ids: Vec<u32> = piece.own().collect();
         let places: std::collections::HashSet<usize> = hidden.iter().map(|hidden| hidden.token).collect();
         for hidden in &hidden {
             let inside = hidden.token % (piece.len() + 2) - 1;

@@ -24,7 +24,7 @@ pub use pairs::area_under_curve;
 pub(crate) use pairs::texts_of;
 
 use self::{
-    corpus::{Corpus, Piece},
+    corpus::{Corpus, Piece, Sources},
     masking::{SpecialIds, masked_batch},
     pairs::{Pairs, Step},
 };
@@ -56,6 +56,14 @@ pub struct PretrainConfig {
     /// Text files to learn from, one text a line
     #[arg(long, num_args = 1.., required_unless_present = "resume", value_name = "FILE")]
     pub text: Vec<PathBuf>,
+    /// Chats to learn from, in the form that `fit` reads: every turn with some of those before it
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    #[serde(default)]
+    pub chats: Vec<PathBuf>,
+    /// Most turns before a turn of --chats that are read with it
+    #[arg(long, default_value_t = 4)]
+    #[serde(default)]
+    pub context_turns: usize,
     /// Question pairs: TSV with the columns left, right, label (1 the same, 0 not)
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub pairs: Vec<PathBuf>,
@@ -179,7 +187,7 @@ pub fn pretrain(
         match config.tokenizer.as_ref().or(config.base.as_ref()) {
             Some(folder) => TextTokenizer::load(folder, contract, config.max_tokens)?,
             None => {
-                let vocabulary = vocabulary(&config.text, &config.pairs, config.least_count, &contract)?;
+                let vocabulary = vocabulary(&config.text, &config.pairs, &config.chats, config.least_count, &contract)?;
                 TextTokenizer::from_vocabulary(&vocabulary, contract, config.max_tokens)?
             }
         }
@@ -195,7 +203,8 @@ pub fn pretrain(
         let path = tokenizer_folder.join("tokenizer.json");
         std::fs::write(&path, tokenizer.to_json()?).map_err(TrainError::io("write", &path))?;
         write_json(&out.join("config.json"), &config)?;
-        let corpus = Corpus::build(&config.text, &tokenizer, &corpus_folder, 2_000_000, config.seed)?;
+        let sources = Sources { text: &config.text, chats: &config.chats, context_turns: config.context_turns };
+        let corpus = Corpus::build(sources, &tokenizer, &corpus_folder, 2_000_000, config.seed)?;
         write_json(&corpus_path, &corpus)?;
         corpus
     };
@@ -552,7 +561,7 @@ impl Run<'_> {
         if let Some(tokens) = at_most {
             let mut filled = 0;
             pieces.retain(|piece| {
-                filled += piece.len() + 2;
+                filled += piece.encoded_len();
                 filled <= tokens
             });
         }
@@ -659,9 +668,11 @@ fn card(
         masked_loss.exp(),
         pair_area.map_or(String::new(), |area| format!(", area under the ROC curve of the cosine {area:.4}"))
     );
-    text.push_str("## Sources\n\n| file | lines |\n|---|---|\n");
-    for (name, lines) in &corpus.sources {
-        let _ = writeln!(text, "| {name} | {lines} |");
+    text.push_str("## Sources\n\n| file | lines or messages |\n|---|---|\n");
+    for source in corpus.sources.chunk_by(|one, other| one == other) {
+        let (name, lines) = &source[0];
+        let times = if source.len() > 1 { format!(", {} times", source.len()) } else { String::new() };
+        let _ = writeln!(text, "| {name}{times} | {lines} |");
     }
     for path in &config.pairs {
         let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
@@ -676,6 +687,7 @@ fn card(
     );
     let plain = PretrainConfig {
         text: config.text.iter().map(name).collect(),
+        chats: config.chats.iter().map(name).collect(),
         pairs: config.pairs.iter().map(name).collect(),
         tokenizer: config.tokenizer.as_ref().map(name),
         base: config.base.as_ref().map(name),
