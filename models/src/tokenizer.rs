@@ -492,6 +492,6 @@ mod tests {
             (false, "您好，非常抱歉给您带来了不好的购物体验，请您提供一下订单号"),
         ];
         let context = context(said.into_iter());
-        assert_eq!(context, " 客户 我的快递还没有到 客服 您好，非常抱歉给您带来了不...供一下订单号");
+        assert_eq!(context, " 客户 我的快递还没有到 客服 您好，非常抱歉给您带来了不好...供一下订单号");
     }
 }

@@ -213,8 +213,10 @@ pub(crate) fn small_pretraining(folder: &Path, more: &[&str]) -> PretrainConfig 
         let said =
             [("user", format!("{thing}还没发货")), ("agent", "请问订单号是多少".into()), ("user", "不记得了".into())];
         for (turn, (role, text)) in said.into_iter().enumerate() {
-            chats +=
-                &format!("{}\n", json!({"session_id": session.to_string(), "turn": turn, "role": role, "text": text}));
+            chats += &format!(
+                "{}\n",
+                serde_json::json!({"session_id": session.to_string(), "turn": turn, "role": role, "text": text})
+            );
         }
     }
     let (text, pair, chat) = (folder.join("texts.txt"), folder.join("pairs.tsv"), folder.join("turns.jsonl"));

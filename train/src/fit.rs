@@ -272,10 +272,12 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         epochs: Vec::new(),
         events: None,
     };
-    if resume {
+    if resume && state::folder(out).exists() {
         run.resume()?;
     } else {
         write_json(&out.join("config.json"), &config)?;
+        // From the first moment on there is something to resume from.
+        state::save(out, &run.state, model.variables(), &run.optimizer)?;
     }
     run.train(stop)?;
 

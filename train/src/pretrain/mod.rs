@@ -249,8 +249,11 @@ pub fn pretrain(
         batch_counts: HashMap::new(),
         pair_steps: None,
     };
-    if resume {
+    if resume && state::folder(out).exists() {
         run.resume()?;
+    } else {
+        // From the first moment on there is something to resume from.
+        run.save()?;
     }
     run.train(stop)?;
     let (masked_loss, pair_area) = run.measure()?;
