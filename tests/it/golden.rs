@@ -108,8 +108,8 @@ fn losses(output: &Forward, expected: &Value) -> [Tensor; 2] {
     };
     let weights: Vec<f32> = numbers(&expected["intent_class_weights"]).iter().map(|&weight| weight as f32).collect();
     [
-        cross_entropy(&output.intent_logits, &labels("intent_targets"), &weights, 0.0).unwrap().unwrap(),
-        cross_entropy(&output.sentiment_logits, &labels("sentiment_targets"), &[1.0; 3], 0.0).unwrap().unwrap(),
+        cross_entropy(&output.intent_logits, &labels("intent_targets"), &weights).unwrap().unwrap(),
+        cross_entropy(&output.sentiment_logits, &labels("sentiment_targets"), &[1.0; 3]).unwrap().unwrap(),
     ]
 }
 

@@ -56,8 +56,8 @@ fn every_variable_gets_a_gradient_and_moves() {
     rows.iter().for_each(|row| batch.push(row, 12));
     let pass = learner.forward(batch, 1).unwrap();
     let output = &pass.output;
-    let intent = cross_entropy(&output.intent_logits, &[Some(0), Some(1), Some(2), Some(3)], &[1.0; 4], 0.0);
-    let sentiment = cross_entropy(&output.sentiment_logits, &[Some(0), Some(1), Some(2), None], &[1.0; 3], 0.0);
+    let intent = cross_entropy(&output.intent_logits, &[Some(0), Some(1), Some(2), Some(3)], &[1.0; 4]);
+    let sentiment = cross_entropy(&output.sentiment_logits, &[Some(0), Some(1), Some(2), None], &[1.0; 3]);
     let loss = (intent.unwrap().unwrap() + sentiment.unwrap().unwrap()).unwrap();
     learner.backward(&loss, vec![pass]).unwrap();
     let values = |name: &str| model.variables()[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -91,8 +91,8 @@ fn forty_rows_are_learnt_by_heart() {
     for step in 0..300 {
         learner.clear();
         let pass = learner.forward(Batch::new(&rows), 100 + step).unwrap();
-        let intent = cross_entropy(&pass.output.intent_logits, &intents, &[1.0; 5], 0.0).unwrap().unwrap();
-        let sentiment = cross_entropy(&pass.output.sentiment_logits, &sentiments, &[1.0; 3], 0.0).unwrap().unwrap();
+        let intent = cross_entropy(&pass.output.intent_logits, &intents, &[1.0; 5]).unwrap().unwrap();
+        let sentiment = cross_entropy(&pass.output.sentiment_logits, &sentiments, &[1.0; 3]).unwrap().unwrap();
         learner.backward(&(intent + sentiment).unwrap(), vec![pass]).unwrap();
         optimizer.step(model.variables(), learner.gradients(), 5e-3).unwrap();
     }

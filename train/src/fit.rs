@@ -105,18 +105,6 @@ pub struct FitConfig {
     #[arg(long, default_value_t = 1)]
     #[serde(default = "one_epoch")]
     pub average_epochs: usize,
-    /// Share of every label that is spread over all classes
-    #[arg(long, default_value_t = 0.0)]
-    #[serde(default)]
-    pub label_smoothing: f32,
-    /// How far two passes over a step, with dropout of their own, are pulled together (R-Drop); 0 for one pass
-    #[arg(long, default_value_t = 0.0)]
-    #[serde(default)]
-    pub r_drop: f64,
-    /// How far the word vectors of a step are moved against it, which is then learnt again (FGM); 0 for not at all
-    #[arg(long, default_value_t = 0.0)]
-    #[serde(default)]
-    pub adversarial: f64,
     /// Width of a fresh encoder
     #[arg(long, default_value_t = 256, conflicts_with = "base")]
     pub hidden: usize,
@@ -324,10 +312,6 @@ fn validate(config: &FitConfig) -> Result<(), TrainError> {
     share("warm-up", config.warm_up)?;
     share("dropout", config.dropout)?;
     share("token-dropout", config.token_dropout)?;
-    share("label-smoothing", f64::from(config.label_smoothing))?;
-    if !(config.r_drop >= 0.0 && config.adversarial >= 0.0) {
-        return Err(TrainError::Usage("--r-drop and --adversarial must be 0 or more".into()));
-    }
     if config.validation_share + config.test_share >= 1.0 {
         return Err(TrainError::Usage("--validation-share and --test-share leave nothing to train on".into()));
     }

@@ -4,7 +4,6 @@
 //! One plain loop, no framework: rows become examples, examples become length-bucketed batches, batches become losses; the
 //! best epoch is chosen on validation data and the test split is touched once.
 
-mod adversarial;
 pub mod bench;
 pub mod calibrate;
 pub mod card;

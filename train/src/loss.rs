@@ -7,17 +7,9 @@ use candle_core::{D, DType, Device, Result, Tensor};
 /// The same as `torch.nn.CrossEntropyLoss(weight, ignore_index)`: each row counts with the weight of its class, and the sum is
 /// divided by the sum of these weights. `None` when no row has a label.
 ///
-/// `smoothing` is the share of each label that is spread over all classes (Szegedy et al. 2016,
-/// <https://arxiv.org/abs/1512.00567>).
-///
 /// # Errors
 /// When a tensor operation fails.
-pub fn cross_entropy(
-    logits: &Tensor,
-    labels: &[Option<u32>],
-    class_weights: &[f32],
-    smoothing: f32,
-) -> Result<Option<Tensor>> {
+pub fn cross_entropy(logits: &Tensor, labels: &[Option<u32>], class_weights: &[f32]) -> Result<Option<Tensor>> {
     let classes = logits.dim(1)?;
     let weights: Vec<f32> =
         labels.iter().map(|label| label.map_or(0.0, |label| class_weights[label as usize])).collect();
@@ -28,9 +20,7 @@ pub fn cross_entropy(
     let mut targets = vec![0f32; labels.len() * classes];
     for ((row, label), weight) in labels.iter().enumerate().zip(&weights) {
         if let Some(label) = label {
-            let target = &mut targets[row * classes..][..classes];
-            target.fill(smoothing * weight / total / classes as f32);
-            target[*label as usize] += (1.0 - smoothing) * weight / total;
+            targets[row * classes + *label as usize] = weight / total;
         }
     }
     let targets = Tensor::from_vec(targets, (labels.len(), classes), logits.device())?;
@@ -54,24 +44,6 @@ pub fn info_nce(left: &Tensor, right: &Tensor, temperature: f64) -> Result<Tenso
         ((log_probabilities * &diagonal)?.sum_all()?.neg()? / pairs as f64)?.contiguous()
     };
     (one_way(&similarity)? + one_way(&similarity.t()?.contiguous()?)?)? / 2.0
-}
-
-/// What two passes over the same rows, with dropout of their own, disagree in: the mean over the rows that have a label of both
-/// Kullback-Leibler divergences, halved (R-Drop, Wu et al. 2021, <https://arxiv.org/abs/2106.14448>). `None` when no row has one.
-///
-/// # Errors
-/// When a tensor operation fails.
-pub fn disagreement(left: &Tensor, right: &Tensor, labels: &[Option<u32>]) -> Result<Option<Tensor>> {
-    let rows: Vec<u32> = (0..labels.len() as u32).filter(|&row| labels[row as usize].is_some()).collect();
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let rows = Tensor::new(rows, left.device())?;
-    let log = |logits: &Tensor| candle_nn::ops::log_softmax(&logits.index_select(&rows, 0)?, D::Minus1);
-    let (left, right) = (log(left)?, log(right)?);
-    // KL(p, q) + KL(q, p) = sum of (p - q) (ln p - ln q).
-    let both = ((left.exp()? - right.exp()?)? * (&left - &right)?)?.sum_all()?;
-    Ok(Some((both / (2 * rows.elem_count()) as f64)?))
 }
 
 /// Weights that lift rare classes: `(messages / (classes × messages of the class)) ^ power`, scaled to a mean of 1.
@@ -103,24 +75,10 @@ mod tests {
     #[test]
     fn rows_without_a_label_do_not_count() -> Result<()> {
         let logits = Tensor::new(&[[2.0f32, 0.0], [0.0, 2.0], [5.0, -5.0]], &Device::Cpu)?;
-        let with = cross_entropy(&logits, &[Some(0), Some(1), None], &[1.0, 1.0], 0.0)?.expect("two labels");
+        let with = cross_entropy(&logits, &[Some(0), Some(1), None], &[1.0, 1.0])?.expect("two labels");
         let expected = (1.0 + (-2f32).exp()).ln();
         assert!((with.to_scalar::<f32>()? - expected).abs() < 1e-6);
-        assert!(cross_entropy(&logits, &[None, None, None], &[1.0, 1.0], 0.0)?.is_none());
-        Ok(())
-    }
-
-    /// torch.nn.functional.cross_entropy([[2, 0]], [0], label_smoothing=0.2) = 0.32693; both Kullback-Leibler divergences of
-    /// softmax([2, 0]) and softmax([0, 2]) are 1.52319.
-    #[test]
-    fn smoothing_and_disagreement_agree_with_torch() -> Result<()> {
-        let logits = Tensor::new(&[[2.0f32, 0.0], [7.0, 1.0]], &Device::Cpu)?;
-        let smooth = cross_entropy(&logits, &[Some(0), None], &[1.0, 1.0], 0.2)?.expect("a label");
-        assert!((smooth.to_scalar::<f32>()? - 0.326_93).abs() < 1e-4, "{smooth}");
-        let other = Tensor::new(&[[0.0f32, 2.0], [1.0, 7.0]], &Device::Cpu)?;
-        let apart = disagreement(&logits, &other, &[Some(0), None])?.expect("a label");
-        assert!((apart.to_scalar::<f32>()? - 1.523_19).abs() < 1e-4, "{apart}");
-        assert!(disagreement(&logits, &other, &[None, None])?.is_none());
+        assert!(cross_entropy(&logits, &[None, None, None], &[1.0, 1.0])?.is_none());
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use yingda_models::{
 };
 
 use crate::{
-    TrainError, adversarial, calibrate,
+    TrainError, calibrate,
     eval::{self, Scored},
     examples::{self, Example},
     fit::FitConfig,
@@ -239,25 +239,10 @@ impl Run<'_> {
         let mut losses = StepLosses { tokens: texts.tokens(), ..StepLosses::default() };
         learner.clear();
         let seeds = Seeded::new(config.seed, streams::DROPOUT + self.state.step as u64).seeds();
-        let pass = learner.forward(texts.clone(), seeds[0])?;
+        let pass = learner.forward(texts, seeds[0])?;
         let labels = [rows.iter().map(|row| row.intent).collect(), rows.iter().map(|row| row.sentiment).collect()];
         let mut total = self.task_loss(&pass.output, &labels, weights, &mut losses)?;
         let mut passes = vec![pass];
-        if config.r_drop > 0.0 {
-            let pass = learner.forward(texts.clone(), seeds[2])?;
-            let second = self.task_loss(&pass.output, &labels, weights, &mut losses)?;
-            total = ((total + second)? / 2.0)?;
-            let (one, two) = (&passes[0].output, &pass.output);
-            for (left, right, labels) in [
-                (&one.intent_logits, &two.intent_logits, &labels[0]),
-                (&one.sentiment_logits, &two.sentiment_logits, &labels[1]),
-            ] {
-                if let Some(part) = loss::disagreement(left, right, labels)? {
-                    total = (total + (part * config.r_drop)?)?;
-                }
-            }
-            passes.push(pass);
-        }
         if let Some(pairs) = self.pairs
             && config.contrastive_weight > 0.0
         {
@@ -283,14 +268,6 @@ impl Run<'_> {
             return Err(diverged());
         }
         learner.backward(&total, passes)?;
-        if config.adversarial > 0.0 {
-            let words = &self.model.variables()[yingda_models::WORDS];
-            let moved = adversarial::Moved::new(words, learner.gradients(), config.adversarial)?;
-            let pass = learner.forward(texts, seeds[3])?;
-            let total = self.task_loss(&pass.output, &labels, weights, &mut StepLosses::default())?;
-            learner.backward(&total, vec![pass])?;
-            moved.back()?;
-        }
         let norm = self.optimizer.step(self.model.variables(), learner.gradients(), rate)?;
         if !norm.is_finite() {
             return Err(TrainError::Diverged { step: self.state.step, run: self.out.to_owned() });
@@ -312,7 +289,7 @@ impl Run<'_> {
             (&output.intent_logits, &labels[0], &weights[0], config.intent_weight, &mut losses.intent),
             (&output.sentiment_logits, &labels[1], &weights[1], config.sentiment_weight, &mut losses.sentiment),
         ] {
-            if let Some(part) = loss::cross_entropy(logits, labels, weights, config.label_smoothing)? {
+            if let Some(part) = loss::cross_entropy(logits, labels, weights)? {
                 *said = Some(f64::from(part.to_scalar::<f32>()?));
                 total = (total + (part * weight)?)?;
             }

@@ -402,7 +402,7 @@ mod tests {
     fn a_bad_grid_says_what_to_write() {
         for (given, said) in [
             (&["dropout"][..], "FLAG=VALUE"),
-            (&["drop-out=0.1"], "fit has no flag `drop-out` of one value; the flags are adversarial"),
+            (&["drop-out=0.1"], "fit has no flag `drop-out` of one value; the flags are average-epochs"),
             (&["data=a,b"], "fit has no flag `data` of one value"),
             (&["seed=1,2"], "--seeds 3"),
             (&["epochs=1.5"], "`1.5` is no value for --epochs"),

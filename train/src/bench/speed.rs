@@ -205,7 +205,7 @@ fn training_step(shape: Shape, flags: &SpeedFlags) -> Result<Figure, TrainError>
         step += 1;
         learner.clear();
         let pass = learner.forward(batch.clone(), step)?;
-        let loss = loss::cross_entropy(&pass.output.intent_logits, &labels, &[1.0; LABELS], 0.0)?;
+        let loss = loss::cross_entropy(&pass.output.intent_logits, &labels, &[1.0; LABELS])?;
         learner.backward(&loss.expect("every row has a label"), vec![pass])?;
         optimizer.step(model.variables(), learner.gradients(), 5e-5)?;
         Ok(())
