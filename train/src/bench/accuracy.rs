@@ -37,7 +37,7 @@ const RECIPES: [(&str, &str); 7] = [
     ("jd-acts-other", "--epochs 4 --learning-rate 2e-4 --average-epochs 2 --context-turns 4"),
     ("jd-satisfaction", "--epochs 6 --learning-rate 1e-4 --average-epochs 3"),
     ("assistant", "--epochs 15 --learning-rate 3e-4 --average-epochs 3"),
-    ("reviews", "--epochs 1 --learning-rate 2e-4"),
+    ("reviews", "--epochs 3 --learning-rate 2e-4 --average-epochs 2"),
     ("car", "--epochs 5 --learning-rate 2e-4 --average-epochs 2"),
 ];
 
