@@ -40,9 +40,9 @@ impl Seeded {
         self.0.random_range(0..bound)
     }
 
-    /// Seeds for what draws its own numbers.
-    pub fn seeds(&mut self) -> [u64; 4] {
-        std::array::from_fn(|_| self.0.random())
+    /// Two seeds for what draws its own numbers.
+    pub fn seeds(&mut self) -> [u64; 2] {
+        [self.0.random(), self.0.random()]
     }
 
     /// A number from 0 up to but not including 1.

@@ -381,17 +381,18 @@ impl TextTokenizer {
     }
 }
 
-/// Most characters that a turn has in a context, so that one long turn leaves room for those before it: agents' sentences are
-/// mostly phrases, and what customers want is in their own words.
-const CONTEXT_CHARACTERS: [usize; 2] = [20, 40];
+/// Most characters that a customer's turn has in a context, so that one long turn leaves room for those before it.
+const CUSTOMER_CHARACTERS: usize = 40;
+/// The same of an agent's turn: what customers want is in their own words.
+const AGENT_CHARACTERS: usize = 20;
 
 /// What was said before a message as one text, oldest first: `(whether the customer said it, its text after the contract)`. A long
 /// turn keeps its beginning and its end.
 pub fn context<'a>(turns: impl Iterator<Item = (bool, &'a str)>) -> String {
     let mut text = String::new();
     for (customer, turn) in turns.filter(|(_, turn)| !turn.is_empty()) {
-        text.push_str(if customer { " 客户 " } else { " 客服 " });
-        let most = CONTEXT_CHARACTERS[usize::from(customer)];
+        let (speaker, most) = if customer { (" 客户 ", CUSTOMER_CHARACTERS) } else { (" 客服 ", AGENT_CHARACTERS) };
+        text.push_str(speaker);
         let count = turn.chars().count();
         if count <= most {
             text.push_str(turn);
