@@ -11,6 +11,7 @@ mod fused;
 mod heads;
 mod hub;
 mod learner;
+mod lexical;
 mod masked;
 mod model;
 mod parameters;
@@ -27,6 +28,7 @@ pub use folder::{
 pub use heads::Heads;
 pub use hub::resolve_base;
 pub use learner::{Gradient, Gradients, Learner, Pass, WORDS};
+pub use lexical::{Lexical, LexicalHead, grams};
 pub use masked::{Hidden, MaskedHead, MaskedLoss};
 pub use model::{Forward, ModelFolder, MultiTaskModel, Output, Prediction, softmax};
 pub use parameters::{Parameters, Seeded};

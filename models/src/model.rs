@@ -1,6 +1,7 @@
 //! The multi-task model: one encoder, one pooling, two heads, one forward pass; and the folder it lives in.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use std::{
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use crate::{
-    Batch, BertConfig, Encoder, Heads, Labels, LoadReport, ModelError, ModelSettings, Parameters, Precision,
+    Batch, BertConfig, Encoder, Heads, Labels, Lexical, LoadReport, ModelError, ModelSettings, Parameters, Precision,
     SENTIMENTS, Temperatures, TextTokenizer,
     checkpoint::{read_checkpoint, read_safetensors},
     encoder::{Mode, ServingPrecision},
@@ -75,10 +76,11 @@ pub(crate) fn pool(batch: &Batch, states: &[f32]) -> Vec<f32> {
     pooled
 }
 
-/// Encoder and heads.
+/// Encoder and heads, and beside them the lexical part, if there is one.
 pub struct MultiTaskModel {
     encoder: Encoder,
     heads: Heads,
+    lexical: Option<Lexical>,
     variables: BTreeMap<String, Var>,
     weights: BTreeMap<String, Tensor>,
     device: Device,
@@ -116,7 +118,7 @@ impl MultiTaskModel {
         if !trainable && device.is_cpu() {
             encoder.pack(ServingPrecision::F32)?;
         }
-        Ok((Self { encoder, heads, variables, weights, device: device.clone() }, report))
+        Ok((Self { encoder, heads, lexical: None, variables, weights, device: device.clone() }, report))
     }
 
     /// A trainable model from a Hugging Face BERT folder; heads are taken if the folder has fitting ones, else drawn.
@@ -175,7 +177,7 @@ impl MultiTaskModel {
         Ok(Forward { hidden, pooled, embedding, intent_logits, sentiment_logits })
     }
 
-    /// One forward pass for serving: fused operations on the CPU, plain ones elsewhere.
+    /// One forward pass for serving, the lexical part included: fused operations on the CPU, plain ones elsewhere.
     ///
     /// # Errors
     /// When there is no text, a text does not fit the model, or a tensor operation fails.
@@ -183,19 +185,27 @@ impl MultiTaskModel {
         if batch.is_empty() {
             return Err(ModelError::Config("there is no text to run".into()));
         }
-        if !self.device.is_cpu() {
-            let output = self.forward(batch, Mode::Serve)?;
-            let rows = |tensor: &Tensor| tensor.to_vec2::<f32>();
-            let parts = rows(&output.embedding)?.into_iter().zip(rows(&output.intent_logits)?);
-            return Ok(parts
-                .zip(rows(&output.sentiment_logits)?)
-                .map(|((embedding, intent_logits), sentiment_logits)| Output {
-                    embedding,
-                    intent_logits,
-                    sentiment_logits,
-                })
-                .collect());
+        let mut outputs = if self.device.is_cpu() { self.run_fused(batch)? } else { self.run_plain(batch)? };
+        if let Some(lexical) = &self.lexical {
+            for (index, output) in outputs.iter_mut().enumerate() {
+                let own = &batch.ids()[batch.own(index)];
+                lexical.add(own, &mut output.intent_logits, &mut output.sentiment_logits);
+            }
         }
+        Ok(outputs)
+    }
+
+    fn run_plain(&self, batch: &Batch) -> Result<Vec<Output>, ModelError> {
+        let output = self.forward(batch, Mode::Serve)?;
+        let rows = |tensor: &Tensor| tensor.to_vec2::<f32>();
+        let parts = rows(&output.embedding)?.into_iter().zip(rows(&output.intent_logits)?);
+        Ok(parts
+            .zip(rows(&output.sentiment_logits)?)
+            .map(|((embedding, intent_logits), sentiment_logits)| Output { embedding, intent_logits, sentiment_logits })
+            .collect())
+    }
+
+    fn run_fused(&self, batch: &Batch) -> Result<Vec<Output>, ModelError> {
         let pooled = pool(batch, &self.encoder.forward_fused(batch)?);
         let [intents, sentiments] = self.heads.forward_rows(&pooled, batch.len())?;
         let logits = intents.chunks(intents.len() / batch.len()).zip(sentiments.chunks(sentiments.len() / batch.len()));
@@ -235,6 +245,16 @@ impl MultiTaskModel {
             self.encoder.pack(precision)?;
         }
         Ok(())
+    }
+
+    /// Adds the logits of `lexical` from now on, in every pass for serving.
+    pub fn set_lexical(&mut self, lexical: Option<Lexical>) {
+        self.lexical = lexical;
+    }
+
+    /// The lexical part, if the model has one.
+    pub fn lexical(&self) -> Option<&Lexical> {
+        self.lexical.as_ref()
     }
 
     /// The encoder.
@@ -306,10 +326,16 @@ impl MultiTaskModel {
         let files = [("model.safetensors", false), ("heads.safetensors", true)];
         for (file, heads) in files.into_iter().filter(|(_, heads)| with_heads || !heads) {
             let path = folder.join(file);
-            let mut tensors = Vec::new();
+            let kind = if precision == Precision::F16 { DType::F16 } else { DType::F32 };
+            let mut tensors: Vec<(Cow<'_, str>, Tensor)> = Vec::new();
             for (name, tensor) in self.weights.iter().filter(|(name, _)| is_head(name) == heads) {
-                let kind = if precision == Precision::F16 { DType::F16 } else { DType::F32 };
-                tensors.push((name.as_str(), tensor.to_device(&Device::Cpu)?.to_dtype(kind)?));
+                tensors.push((name.into(), tensor.to_device(&Device::Cpu)?.to_dtype(kind)?));
+            }
+            if heads && let Some(lexical) = &self.lexical {
+                for (name, tensor) in lexical.tensors()? {
+                    let keys = tensor.dtype() == DType::I64;
+                    tensors.push((name.into(), if keys { tensor } else { tensor.to_dtype(kind)? }));
+                }
             }
             // transformers refuses a safetensors file that does not say where it comes from.
             let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -431,7 +457,8 @@ impl ModelFolder {
                 hint: "copy the whole folder that yingda-train wrote",
             });
         }
-        let heads = read_safetensors(&heads_path)?;
+        let mut heads = read_safetensors(&heads_path)?;
+        let lexical = Lexical::take(&mut heads, &settings.labels).map_err(|error| at_weights(&heads_path, error))?;
         for (task, labels) in [("intent", &settings.labels.intents), ("sentiment", &settings.labels.sentiments)] {
             if let Some(rows) = heads.get(&format!("{task}.weight")).and_then(|weight| weight.dims().first())
                 && *rows != labels.len()
@@ -450,6 +477,7 @@ impl ModelFolder {
         let parameters = Parameters::new(source, trainable, 0, config.initializer_range, device);
         let (mut model, report) = MultiTaskModel::new(parameters, &config, &settings.labels, device)
             .map_err(|error| at_weights(path, error))?;
+        model.set_lexical(lexical);
         if settings.serving != ServingPrecision::F32 {
             model.serve_in(settings.serving)?;
         }

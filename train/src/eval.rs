@@ -52,8 +52,7 @@ pub fn score_examples(
     settings: &ModelSettings,
     examples: &[Example],
 ) -> Result<Scored, TrainError> {
-    let encoded: Vec<&Encoded> = examples.iter().map(|example| &example.encoded).collect();
-    let outputs = run(model, &encoded)?;
+    let outputs = outputs(model, &examples.iter().collect::<Vec<_>>())?;
     let rows = examples
         .iter()
         .cloned()
@@ -65,6 +64,11 @@ pub fn score_examples(
         })
         .collect();
     Ok(Scored { rows, settings: settings.clone() })
+}
+
+/// What the model gives for each example, in order.
+pub(crate) fn outputs(model: &MultiTaskModel, examples: &[&Example]) -> Result<Vec<Output>, TrainError> {
+    run(model, &examples.iter().map(|example| &example.encoded).collect::<Vec<_>>())
 }
 
 /// Embeddings of tokenized texts, in order.

@@ -25,11 +25,13 @@ use crate::{
     embeddings::TokenVectors,
     eval,
     examples::{self, Example},
+    lexical,
     optimizer::{AdamW, AdamWSettings},
     output,
     retrieval::{self, KnowledgePairs, RetrievalScores},
-    run::Run,
+    run::{self, Run},
     state::{self, State},
+    thresholds::Thresholding,
 };
 
 /// Everything that decides what a run gives. Kept in the run's `config.json`.
@@ -114,6 +116,10 @@ pub struct FitConfig {
     /// Attention heads of a fresh encoder
     #[arg(long, default_value_t = 4, conflicts_with = "base")]
     pub heads: usize,
+    /// Leave out the lexical part: a linear classifier over n-grams of tokens whose logits are added to those of the encoder
+    #[arg(long)]
+    #[serde(default)]
+    pub no_lexical: bool,
     /// How much rare classes are lifted: 0 not at all, 1 every class counts alike
     #[arg(long, default_value_t = 0.5)]
     pub class_weight_power: f64,
@@ -222,7 +228,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         // A model of sentiment alone has one intent, which is always right.
         labels.intents.push(NO_INTENT.into());
     }
-    let (model, tokenizer, report) = make_model(&config, &contract, &data, &labels, &device)?;
+    let (mut model, tokenizer, report) = make_model(&config, &contract, &data, &labels, &device)?;
     let train = examples::examples(data.train, &labels, &tokenizer, config.context_turns)?;
     let validation = examples::examples(data.validation, &labels, &tokenizer, config.context_turns)?;
     let test = examples::examples(data.test, &labels, &tokenizer, config.context_turns)?;
@@ -246,9 +252,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         labels: &labels,
         train: &train,
         validation: &validation,
-        held_out: &held_out,
         pairs: pairs.as_ref(),
-        entry_intents: &entry_intents,
         optimizer: AdamW::new(AdamWSettings {
             weight_decay: config.weight_decay,
             max_norm: config.max_norm,
@@ -269,8 +273,22 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     }
     run.train(stop)?;
 
+    let Run { state, epochs, .. } = run;
+
     state::set_weights(model.variables(), &out.join("best.safetensors"))?;
-    let (settings, retrieval) = run.calibrate()?;
+    if !config.no_lexical {
+        lexical::add(&mut model, &labels, &config, [&train, &validation, &held_out])?;
+    }
+    let (settings, retrieval) = Thresholding {
+        config: &config,
+        model: &model,
+        labels: &labels,
+        validation: &validation,
+        held_out: &held_out,
+        pairs: pairs.as_ref(),
+        entry_intents: &entry_intents,
+    }
+    .choose(run::settings(&config, &labels, &tokenizer, &state.data_fingerprint))?;
     let scored = eval::score_examples(&model, &settings, &test)?;
     let scores = scored.reliable_scores(&labels);
     let card = card::card(&card::About {
@@ -281,8 +299,8 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         sizes: [train.len(), validation.len(), test.len()],
         train_counts: examples::label_counts(&train, &labels),
         train: &train,
-        epochs: &run.epochs,
-        best_epoch: run.state.best_epoch,
+        epochs: &epochs,
+        best_epoch: state.best_epoch,
         test: &scores,
         retrieval: retrieval.as_ref(),
     });
@@ -291,9 +309,9 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     eval::write(&out.join("test"), &scores, &scored, &labels)?;
     Ok(FitSummary {
         model: folder,
-        steps: run.state.step,
-        best_epoch: run.state.best_epoch,
-        best_score: run.state.best_score.unwrap_or_default(),
+        steps: state.step,
+        best_epoch: state.best_epoch,
+        best_score: state.best_score.unwrap_or_default(),
         test: scores,
         retrieval,
     })

@@ -18,6 +18,7 @@ pub mod export;
 pub mod fit;
 pub mod guarantee;
 pub mod import;
+mod lexical;
 pub mod loss;
 pub mod metrics;
 pub mod noise;
@@ -33,6 +34,7 @@ pub mod statistics;
 pub mod suggest;
 pub mod sweep;
 pub mod tensorboard;
+mod thresholds;
 pub mod tokenizer;
 
 pub use error::TrainError;

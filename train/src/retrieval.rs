@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use yingda_datasets::KnowledgeEntry;
-use yingda_models::{Encoded, Seeded, TextTokenizer};
+use yingda_models::{Encoded, MultiTaskModel, Seeded, TextTokenizer};
 
-use crate::TrainError;
+use crate::{TrainError, eval};
 
 /// Tokens of one entry's wordings.
 struct Wordings {
@@ -131,6 +131,25 @@ pub fn score(queries: &[(usize, Vec<f32>)], index: &[(usize, Vec<f32>)]) -> Retr
         }
     }
     scores
+}
+
+/// Scores of held-out wordings, and the index of `(entry, embedding)` that they were searched in.
+///
+/// # Errors
+/// When a tensor operation fails.
+#[expect(clippy::type_complexity, reason = "scores with an index of (entry, embedding)")]
+pub(crate) fn held_out(
+    model: &MultiTaskModel,
+    pairs: &KnowledgePairs,
+) -> Result<(RetrievalScores, Vec<(usize, Vec<f32>)>), TrainError> {
+    let embed = |rows: &[(usize, &Encoded)]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
+        let texts: Vec<&Encoded> = rows.iter().map(|row| row.1).collect();
+        let embeddings = eval::embed(model, &texts)?;
+        Ok(rows.iter().map(|row| row.0).zip(embeddings).collect())
+    };
+    let index = embed(&pairs.indexed())?;
+    let queries = embed(&pairs.held_out())?;
+    Ok((score(&queries, &index), index))
 }
 
 #[cfg(test)]

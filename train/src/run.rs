@@ -15,15 +15,14 @@ use yingda_models::{
 };
 
 use crate::{
-    TrainError, calibrate,
+    TrainError,
     eval::{self, Scored},
     examples::{self, Example},
     fit::FitConfig,
     loss,
-    metrics::best,
     optimizer::{AdamW, learning_rate},
     output,
-    retrieval::{self, KnowledgePairs, RetrievalScores},
+    retrieval::{self, KnowledgePairs},
     state::{self, State},
     tensorboard::{self, EventWriter},
 };
@@ -62,11 +61,7 @@ pub(crate) struct Run<'a> {
     pub(crate) labels: &'a Labels,
     pub(crate) train: &'a [Example],
     pub(crate) validation: &'a [Example],
-    /// Held-out wordings of the knowledge, with the intent of their entry.
-    pub(crate) held_out: &'a [Example],
     pub(crate) pairs: Option<&'a KnowledgePairs>,
-    /// The intent of every knowledge entry.
-    pub(crate) entry_intents: &'a [Option<String>],
     pub(crate) optimizer: AdamW,
     pub(crate) state: State,
     pub(crate) epochs: Vec<EpochLine>,
@@ -331,7 +326,8 @@ impl Run<'_> {
             })
             .transpose()?;
         let scores = self.scored(self.validation)?.scores(self.labels);
-        let retrieval = self.retrieval()?.map(|found| found.0);
+        let retrieval =
+            self.pairs.map(|pairs| retrieval::held_out(self.model, pairs)).transpose()?.map(|found| found.0);
         // What is served is the whole model: its heads, and where there is knowledge its embedding too.
         let heads = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1);
         let parts: Vec<f64> = heads.chain(retrieval.as_ref().map(|scores| scores.recall_at_1)).collect();
@@ -378,101 +374,30 @@ impl Run<'_> {
     }
 
     fn scored(&self, examples: &[Example]) -> Result<Scored, TrainError> {
-        eval::score_examples(self.model, &self.settings(), examples)
+        let settings = settings(self.config, self.labels, self.tokenizer, &self.state.data_fingerprint);
+        eval::score_examples(self.model, &settings, examples)
     }
+}
 
-    fn settings(&self) -> ModelSettings {
-        ModelSettings {
-            format: 1,
-            labels: self.labels.clone(),
-            pooling: Pooling::Mean,
-            max_tokens: self.config.max_tokens,
-            context_turns: self.config.context_turns,
-            serving: ServingPrecision::F32,
-            text: self.tokenizer.contract().clone(),
-            temperatures: Temperatures::default(),
-            thresholds: Thresholds::default(),
-            guarantee: None,
-            data_fingerprint: self.state.data_fingerprint.clone(),
-            created_by: format!("yingda-train {}", env!("CARGO_PKG_VERSION")),
-        }
-    }
-
-    /// Scores of held-out wordings, and the embeddings they were searched in.
-    #[expect(clippy::type_complexity, reason = "scores with an index of (entry, embedding)")]
-    fn retrieval(&self) -> Result<Option<(RetrievalScores, Vec<(usize, Vec<f32>)>)>, TrainError> {
-        let Some(pairs) = self.pairs else { return Ok(None) };
-        let embed = |rows: &[(usize, &Encoded)]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
-            let texts: Vec<&Encoded> = rows.iter().map(|row| row.1).collect();
-            let embeddings = eval::embed(self.model, &texts)?;
-            Ok(rows.iter().map(|row| row.0).zip(embeddings).collect())
-        };
-        let index = embed(&pairs.indexed())?;
-        let queries = embed(&pairs.held_out())?;
-        Ok(Some((retrieval::score(&queries, &index), index)))
-    }
-
-    /// Temperatures and thresholds from validation data and held-out wordings, which are as new to the model as tomorrow's
-    /// customers.
-    pub(crate) fn calibrate(&self) -> Result<(ModelSettings, Option<RetrievalScores>), TrainError> {
-        let mut settings = self.settings();
-        let sentiments = self.scored(self.validation)?.sentiment_rows();
-        let unseen = self.validation.iter().chain(self.held_out).filter(|example| example.intent.is_some());
-        let unseen: Vec<Example> = unseen.cloned().collect();
-        let intents = self.scored(&unseen)?.intent_rows();
-        settings.temperatures =
-            Temperatures { intent: calibrate::temperature(&intents), sentiment: calibrate::temperature(&sentiments) };
-        let at = |rows: Vec<(Vec<f32>, usize)>, temperature: f32| -> Vec<(Vec<f32>, usize)> {
-            rows.into_iter().map(|(logits, gold)| (calibrate::softmax(&logits, temperature), gold)).collect()
-        };
-        let intents = at(intents, settings.temperatures.intent);
-        settings.thresholds.negative = calibrate::negative_threshold(&at(sentiments, settings.temperatures.sentiment));
-        output::line(&format!(
-            "calibrated: temperatures {:.3} and {:.3}; negative from {:.2}",
-            settings.temperatures.intent, settings.temperatures.sentiment, settings.thresholds.negative
-        ));
-        let Some((scores, index)) = self.retrieval()? else {
-            let (confidence, share) = calibrate::confidence_threshold(&intents, self.config.precision);
-            settings.thresholds.intent_confidence = confidence;
-            output::line(&format!(
-                "intents are trusted from {confidence:.3}, which {:.0} % of validation messages reach",
-                share * 100.0
-            ));
-            return Ok((settings, None));
-        };
-        let texts: Vec<&Encoded> = unseen.iter().map(|example| &example.encoded).collect();
-        let embeddings = eval::embed(self.model, &texts)?;
-        let (mut rows, mut hits) = (Vec::new(), Vec::new());
-        for ((probabilities, gold), embedding) in intents.iter().zip(&embeddings) {
-            let ranked = retrieval::rank(embedding, &index);
-            let (predicted, confidence) = best(probabilities);
-            let label = &self.labels.intents[predicted];
-            let nothing = self.config.out_of_scope.as_str();
-            if label != nothing {
-                // As the reply decision does: the best reply of the intent; an entry without an intent fits every one.
-                let fits = |entry: usize| self.entry_intents[entry].as_ref().is_none_or(|intent| intent == label);
-                let score = ranked.iter().find(|(entry, _)| fits(*entry)).map_or(-1.0, |hit| hit.1);
-                rows.push((confidence, score, predicted == *gold));
-            }
-            // Alone, a reply is judged by its own intent; what nothing answers has none.
-            hits.extend(ranked.first().map(|(entry, cosine)| {
-                (*cosine, self.entry_intents[*entry].as_deref() == Some(self.labels.intents[*gold].as_str()))
-            }));
-        }
-        let (confidence, score, share) = calibrate::reply_thresholds(&rows, self.config.precision);
-        settings.thresholds.intent_confidence = confidence;
-        settings.thresholds.reply_score = score;
-        settings.thresholds.sure_score = calibrate::precise_threshold(hits, self.config.precision).0.max(score);
-        output::line(&format!(
-            "retrieval of {} held-out wordings: recall@1 {:.4}, recall@5 {:.4}, MRR@10 {:.4}",
-            scores.queries, scores.recall_at_1, scores.recall_at_5, scores.mrr_at_10
-        ));
-        output::line(&format!(
-            "replies are trusted from intent probability {confidence:.2} and cosine {score:.2}, which {:.0} % of unseen messages \
-             reach, and from cosine {:.3} alone",
-            share * 100.0,
-            settings.thresholds.sure_score
-        ));
-        Ok((settings, Some(scores)))
+/// What a model's folder says of it before temperatures and thresholds are chosen.
+pub(crate) fn settings(
+    config: &FitConfig,
+    labels: &Labels,
+    tokenizer: &TextTokenizer,
+    data_fingerprint: &str,
+) -> ModelSettings {
+    ModelSettings {
+        format: 1,
+        labels: labels.clone(),
+        pooling: Pooling::Mean,
+        max_tokens: config.max_tokens,
+        context_turns: config.context_turns,
+        serving: ServingPrecision::F32,
+        text: tokenizer.contract().clone(),
+        temperatures: Temperatures::default(),
+        thresholds: Thresholds::default(),
+        guarantee: None,
+        data_fingerprint: data_fingerprint.to_owned(),
+        created_by: format!("yingda-train {}", env!("CARGO_PKG_VERSION")),
     }
 }
