@@ -11,10 +11,6 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::{Labels, ModelError};
 
-/// Longest n-gram in tokens. A Chinese character is a token, so a word of up to three characters is seen whole.
-const LONGEST: usize = 3;
-/// Bits of a token in the key of an n-gram.
-const BITS: u32 = 21;
 /// Name of the tensor of keys.
 const GRAMS: &str = "lexical.grams";
 /// The tasks, as their weights are named.
@@ -44,15 +40,20 @@ pub struct Lexical {
 /// `[CLS]` and `[SEP]`.
 pub fn grams(ids: &[u32]) -> impl Iterator<Item = u64> + '_ {
     (0..ids.len()).flat_map(move |start| {
-        let longest = LONGEST.min(ids.len() - start);
+        let longest = Lexical::LONGEST.min(ids.len() - start);
         (1..=longest).map(move |length| {
             let parts = ids[start..start + length].iter().enumerate();
-            parts.fold(0, |key, (place, &id)| key | (u64::from(id) + 1) << (BITS * place as u32))
+            parts.fold(0, |key, (place, &id)| key | (u64::from(id) + 1) << (Lexical::BITS * place as u32))
         })
     })
 }
 
 impl Lexical {
+    /// Longest n-gram in tokens. A Chinese character is a token, so a word of up to three characters is seen whole.
+    pub const LONGEST: usize = 3;
+    /// Bits of a token in the key of an n-gram.
+    pub const BITS: u32 = 21;
+
     /// From keys of n-grams in rising order and a head for each task that has one.
     ///
     /// # Errors
@@ -109,14 +110,14 @@ impl Lexical {
         (self.intent.is_some() || self.sentiment.is_some()).then_some(self)
     }
 
-    /// Known n-grams.
-    pub fn len(&self) -> usize {
-        self.grams.len()
+    /// Keys of the known n-grams, in rising order: the rows of the heads' weights.
+    pub fn keys(&self) -> &[u64] {
+        &self.grams
     }
 
-    /// Whether no n-gram is known.
-    pub fn is_empty(&self) -> bool {
-        self.grams.is_empty()
+    /// The heads of intent and sentiment.
+    pub fn heads(&self) -> [Option<&LexicalHead>; 2] {
+        [self.intent.as_ref(), self.sentiment.as_ref()]
     }
 
     /// The tensors of a folder: keys `[grams]` as 64-bit integers, and for each task that has a head a weight `[grams, labels]`

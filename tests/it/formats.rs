@@ -8,13 +8,14 @@ use std::{
     process::Command,
 };
 
-use candle_core::{D, Device, Tensor};
+use candle_core::Device;
 use clap::Parser as _;
 use serde_json::{Value, json};
 use yingda_datasets::{CheckOptions, ColumnMap, Message, check, load};
 use yingda_models::{
-    Batch, BertConfig, HiddenAct, Labels, Mode, ModelFolder, ModelSettings, MultiTaskModel, Parameters, Pooling,
-    Precision, SENTIMENTS, Temperatures, TextTokenizer, Thresholds, character_vocabulary, text::TextContract,
+    Batch, BertConfig, HiddenAct, Labels, Lexical, LexicalHead, ModelFolder, ModelSettings, MultiTaskModel, Output,
+    Parameters, Pooling, Precision, SENTIMENTS, Seeded, Temperatures, TextTokenizer, Thresholds, character_vocabulary,
+    grams, text::TextContract,
 };
 use yingda_train::{
     TrainError,
@@ -191,17 +192,19 @@ fn write_expected(model: &Path, path: &Path) {
         })
         .collect();
     let batch = Batch::new(&ids);
-    let output = model.model.forward(&batch, Mode::Serve).unwrap();
-    let rows = |tensor: &Tensor| tensor.to_vec2::<f32>().unwrap();
-    let lengths = output.embedding.sqr().unwrap().sum(D::Minus1).unwrap().to_vec1::<f32>().unwrap();
-    assert!(lengths.iter().all(|length| (length - 1.0).abs() < 1e-4), "{lengths:?}");
+    let outputs = model.model.run(&batch).unwrap();
+    for output in &outputs {
+        let length: f32 = output.embedding.iter().map(|x| x * x).sum();
+        assert!((length - 1.0).abs() < 1e-4, "{length}");
+    }
+    let rows = |part: fn(&Output) -> &Vec<f32>| outputs.iter().map(part).cloned().collect::<Vec<_>>();
     let config = model.model.encoder().config();
     let expected = json!({
         "texts": TEXTS,
         "ids": ids,
-        "embedding": rows(&output.embedding),
-        "intent_logits": rows(&output.intent_logits),
-        "sentiment_logits": rows(&output.sentiment_logits),
+        "embedding": rows(|output| &output.embedding),
+        "intent_logits": rows(|output| &output.intent_logits),
+        "sentiment_logits": rows(|output| &output.sentiment_logits),
         "intents": model.settings.labels.intents,
         "max_tokens": model.tokenizer.max_tokens(),
         "layers": config.num_hidden_layers,
@@ -214,8 +217,19 @@ fn write_expected(model: &Path, path: &Path) {
     fs::write(path, expected.to_string()).unwrap();
 }
 
+/// Every second n-gram of [`TEXTS`] with a weight for each of three intents and sentiments.
+fn lively_lexical(tokenizer: &TextTokenizer) -> Lexical {
+    let keys: BTreeSet<u64> =
+        TEXTS.iter().flat_map(|text| grams(&tokenizer.encode(text).unwrap().ids).collect::<Vec<_>>()).collect();
+    let keys: Vec<u64> = keys.into_iter().step_by(2).collect();
+    let mut generator = Seeded::new(3, 0);
+    let mut head = || LexicalHead { weight: generator.normals(3 * keys.len(), 1.0), bias: generator.normals(3, 1.0) };
+    let (intent, sentiment) = (head(), head());
+    Lexical::new(keys, Some(intent), Some(sentiment)).unwrap()
+}
+
 /// A model with weights large enough that every part of it matters.
-fn lively_model(folder: &Path, activation: HiddenAct) {
+fn lively_model(folder: &Path, activation: HiddenAct, lexical: bool) {
     let labels = Labels {
         intents: ["退货", "物流查询", "转人工"].map(str::to_owned).to_vec(),
         sentiments: SENTIMENTS.map(str::to_owned).to_vec(),
@@ -248,7 +262,8 @@ fn lively_model(folder: &Path, activation: HiddenAct) {
     };
     let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, settings.text.clone(), settings.max_tokens).unwrap();
     let parameters = Parameters::fresh(7, 0.4, &Device::Cpu);
-    let (model, _) = MultiTaskModel::new(parameters, &config, &settings.labels, &Device::Cpu).unwrap();
+    let (mut model, _) = MultiTaskModel::new(parameters, &config, &settings.labels, &Device::Cpu).unwrap();
+    model.set_lexical(lexical.then(|| lively_lexical(&tokenizer)));
     model.save(folder, &tokenizer, &settings, "A model for tests.\n", Precision::F32).unwrap();
 }
 
@@ -336,8 +351,8 @@ fn other_libraries_compute_the_same_from_exports() {
     let sample = root().join("models/artifacts/yingda-sample");
     let gelu_new = folder.path().join("gelu_new");
     let relu = folder.path().join("relu");
-    lively_model(&gelu_new, HiddenAct::GeluApproximate);
-    lively_model(&relu, HiddenAct::Relu);
+    lively_model(&gelu_new, HiddenAct::GeluApproximate, true);
+    lively_model(&relu, HiddenAct::Relu, false);
     let all: &[&str] = &["hugging-face", "sentence-transformers", "onnx"];
     let some: &[&str] = &["hugging-face", "onnx"];
     for (name, model, formats, more) in [

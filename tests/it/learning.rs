@@ -327,6 +327,16 @@ fn a_run_leaves_what_it_promises_and_its_model_opens() {
         assert!((prediction.embedding.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
     }
 
+    let lexical = opened.model.lexical().unwrap();
+    assert!(lexical.heads()[0].is_some() && !lexical.keys().is_empty());
+    let alone = folder.path().join("alone");
+    run(&small_fit(&data, &["--epochs", "6", "--no-lexical"]), &alone).unwrap();
+    let alone = ModelFolder::open(&alone.join("model"), &Device::Cpu, false).unwrap();
+    assert!(alone.model.lexical().is_none());
+    // What follows training leaves the encoder as it is.
+    let text = ["台灯什么时候发货呀"];
+    assert_eq!(opened.predict(&text).unwrap()[0].embedding, alone.predict(&text).unwrap()[0].embedding);
+
     let refused = run(&small_fit(&data, &[]), &out).unwrap_err().to_string();
     assert!(refused.contains("is not empty"), "{refused}");
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use yingda_models::{BertConfig, Labels, ModelSettings};
+use yingda_models::{BertConfig, Labels, Lexical, ModelSettings};
 
 use crate::{
     eval::Scores, examples::Example, fit::FitConfig, metrics::TaskScores, retrieval::RetrievalScores, run::EpochLine,
@@ -14,6 +14,7 @@ pub(crate) struct About<'a> {
     pub(crate) labels: &'a Labels,
     pub(crate) settings: &'a ModelSettings,
     pub(crate) encoder: &'a BertConfig,
+    pub(crate) lexical: Option<&'a Lexical>,
     /// Labelled messages for training, validation and test.
     pub(crate) sizes: [usize; 3],
     pub(crate) train_counts: (Vec<usize>, Vec<usize>),
@@ -60,6 +61,16 @@ pub(crate) fn card(about: &About<'_>) -> String {
             (None, None) => "a fresh encoder with random weights".into(),
         }
     ));
+    if let Some(lexical) = about.lexical {
+        let tasks = ["intent", "sentiment"].into_iter().zip(lexical.heads());
+        let tasks: Vec<&str> = tasks.filter_map(|(task, head)| head.map(|_| task)).collect();
+        say(format_args!(
+            "A lexical part adds what {} n-grams of tokens say for the {}, as strongly as made the validation labels most \
+             likely.\n",
+            lexical.keys().len(),
+            tasks.join(" and the ")
+        ));
+    }
     say(format_args!("## Data\n"));
     say(format_args!("- Training files: {}; knowledge: {}", files(&config.data), or_none(&files(&config.knowledge))));
     say(format_args!(

@@ -3,6 +3,7 @@
 mod hugging_face;
 mod onnx;
 mod onnx_graph;
+mod onnx_lexical;
 
 use std::path::{Path, PathBuf};
 

@@ -296,6 +296,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         labels: &labels,
         settings: &settings,
         encoder: model.encoder().config(),
+        lexical: model.lexical(),
         sizes: [train.len(), validation.len(), test.len()],
         train_counts: examples::label_counts(&train, &labels),
         train: &train,

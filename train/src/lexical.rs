@@ -156,7 +156,7 @@ pub(crate) fn add(
     let strengths = [strength(&intent_rows), strength(&sentiment_rows)];
     output::line(&format!(
         "lexical part: {} n-grams, strength {:.2} for the intent and {:.2} for the sentiment",
-        lexical.len(),
+        lexical.keys().len(),
         strengths[0],
         strengths[1]
     ));

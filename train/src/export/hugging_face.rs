@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use serde_json::{Value, json};
-use yingda_models::{MODEL_FILES, ModelError, ModelFolder, Pooling, Precision, replace_folder};
+use yingda_models::{Lexical, MODEL_FILES, ModelError, ModelFolder, Pooling, Precision, replace_folder};
 
 use super::{ExportSummary, card_for, compare, open, text_note};
 use crate::TrainError;
@@ -141,6 +141,12 @@ fn write_sentence_modules(folder: &Path, model: &ModelFolder) -> Result<(), Mode
 }
 
 fn section(model: &ModelFolder) -> String {
+    let heads = model.model.lexical().map_or([None, None], Lexical::heads);
+    let lexical = ["intent", "sentiment"].into_iter().zip(heads).filter(|(_, head)| head.is_some());
+    let added: String = lexical
+        .map(|(task, _)| format!("{task}_logits += torch.stack([lexical(\"{task}\", ids) for ids in tokenizer(texts, truncation=True)[\"input_ids\"]])\n"))
+        .collect();
+    let (grams, lexical) = if added.is_empty() { ("", String::new()) } else { (GRAMS, format!("{LEXICAL}{added}")) };
     format!(
         "## Use with transformers\n\n\
          ```python\n\
@@ -149,14 +155,18 @@ fn section(model: &ModelFolder) -> String {
          from transformers import AutoModel, AutoTokenizer\n\
          \n\
          tokenizer, encoder = AutoTokenizer.from_pretrained(\".\"), AutoModel.from_pretrained(\".\")\n\
-         heads = {{name: tensor.float() for name, tensor in load_file(\"heads.safetensors\").items()}}\n\
-         batch = tokenizer([\"怎么退货\", \"快递三天没动了\"], padding=True, truncation=True, return_tensors=\"pt\")\n\
+         heads = load_file(\"heads.safetensors\")\n\
+         {grams}\
+         heads = {{name: tensor.float() for name, tensor in heads.items()}}\n\
+         texts = [\"怎么退货\", \"快递三天没动了\"]\n\
+         batch = tokenizer(texts, padding=True, truncation=True, return_tensors=\"pt\")\n\
          with torch.no_grad():\n    \
              hidden, mask = encoder(**batch).last_hidden_state, batch[\"attention_mask\"].unsqueeze(-1)\n\
          pooled = (hidden * mask).sum(1) / mask.sum(1)\n\
          embedding = torch.nn.functional.normalize(pooled)\n\
          intent_logits = pooled @ heads[\"intent.weight\"].T + heads[\"intent.bias\"]\n\
          sentiment_logits = pooled @ heads[\"sentiment.weight\"].T + heads[\"sentiment.bias\"]  # {sentiments}\n\
+         {lexical}\
          print([encoder.config.id2label[index] for index in intent_logits.argmax(-1).tolist()])\n\
          ```\n\n\
          {NO_POOLER}{} Divide the logits by the temperatures in `yingda.json` before the softmax for calibrated \
@@ -166,6 +176,22 @@ fn section(model: &ModelFolder) -> String {
         sentiments = model.settings.labels.sentiments.join(", "),
     )
 }
+
+/// Takes the keys of the n-grams out of the heads.
+const GRAMS: &str = "rows = {key: row for row, key in enumerate(heads.pop(\"lexical.grams\").tolist())}\n";
+
+/// What `yingda_models::Lexical` does.
+const LEXICAL: &str = r#"
+
+def lexical(task, ids):
+    ends = [(start, end) for start in range(len(ids)) for end in range(start + 1, min(start + 3, len(ids)) + 1)]
+    keys = [sum((id + 1) << 21 * place for place, id in enumerate(ids[start:end])) for start, end in ends]
+    found = [rows[key] for key in keys if key in rows]
+    weight, bias = heads[f"lexical.{task}.weight"], heads[f"lexical.{task}.bias"]
+    return weight[found].sum(0) / max(len(found), 1) ** 0.5 + bias
+
+
+"#;
 
 fn sentence_section(model: &ModelFolder) -> String {
     format!(

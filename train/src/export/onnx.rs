@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use candle_core::Tensor;
 use prost::Message as _;
 use serde::Serialize;
-use yingda_models::{BertConfig, HiddenAct, ModelError, ModelFolder, Pooling, replace_folder};
+use yingda_models::{BertConfig, HiddenAct, Lexical, ModelError, ModelFolder, Pooling, replace_folder};
 
 use super::{
     card_for,
@@ -16,7 +16,7 @@ use super::{
         FLOAT, Graph, GraphProto, INT64, Length, ModelProto, OperatorSetIdProto, StringStringEntryProto, float, int,
         ints, value,
     },
-    open, text_note,
+    onnx_lexical, open, text_note,
 };
 use crate::TrainError;
 
@@ -74,7 +74,7 @@ fn build(folder: &ModelFolder) -> Result<ModelProto, TrainError> {
     let config = folder.model.encoder().config();
     let mut builder =
         Builder { graph: Graph::default(), weights: folder.model.weights(), config, hidden: config.hidden_size as i64 };
-    builder.model(folder.settings.pooling)?;
+    builder.model(folder.settings.pooling, folder.model.lexical())?;
     let graph = builder.graph;
 
     let labels = &folder.settings.labels;
@@ -149,19 +149,38 @@ impl Builder<'_> {
         Ok(self.graph.node(&node, "LayerNormalization", &[x, &weight, &bias], attributes))
     }
 
-    fn model(&mut self, pooling: Pooling) -> Result<(), TrainError> {
+    fn model(&mut self, pooling: Pooling, lexical: Option<&Lexical>) -> Result<(), TrainError> {
         let mut x = self.embeddings()?;
         let mask = self.mask();
         for index in 0..self.config.num_hidden_layers {
             x = self.layer(&format!("encoder.layer.{index}"), &x, &mask)?;
         }
+        let own = self.own();
         let pooled = match pooling {
-            Pooling::Mean => self.mean(&x),
+            Pooling::Mean => self.mean(&x, &own),
         };
         self.unit(&pooled);
-        self.linear("intent", &pooled, Some("intent_logits"))?;
-        self.linear("sentiment", &pooled, Some("sentiment_logits"))?;
+        let found = lexical.map(|lexical| onnx_lexical::find(&mut self.graph, lexical, &own));
+        let heads = lexical.map_or([None, None], Lexical::heads);
+        for (task, head) in ["intent", "sentiment"].into_iter().zip(heads) {
+            let output = format!("{task}_logits");
+            match (head, &found) {
+                (Some(head), Some(found)) => {
+                    let logits = self.linear(task, &pooled, None)?;
+                    onnx_lexical::add(&mut self.graph, (task, head), found, &logits, &output)?;
+                }
+                _ => drop(self.linear(task, &pooled, Some(&output))?),
+            }
+        }
         Ok(())
+    }
+
+    /// 1 on the tokens of the texts themselves and 0 on their contexts and on padding, `[batch, length]`, whole numbers.
+    fn own(&mut self) -> String {
+        let graph = &mut self.graph;
+        let one = graph.number("one", 1);
+        let first = graph.node("own/Sub", "Sub", &[&one, "token_type_ids"], Vec::new());
+        graph.node("own/Mul", "Mul", &[&first, "attention_mask"], Vec::new())
     }
 
     fn embeddings(&mut self) -> Result<String, TrainError> {
@@ -271,11 +290,11 @@ impl Builder<'_> {
         }
     }
 
-    /// The mean of the tokens that are not padding.
-    fn mean(&mut self, x: &str) -> String {
+    /// The mean of the texts' own tokens.
+    fn mean(&mut self, x: &str, own: &str) -> String {
         let graph = &mut self.graph;
         let (second, last) = (graph.numbers("axis_1", &[1]), graph.numbers("axis_2", &[2]));
-        let mask = graph.node("pooling/Cast", "Cast", &["attention_mask"], vec![int("to", i64::from(FLOAT))]);
+        let mask = graph.node("pooling/Cast", "Cast", &[own], vec![int("to", i64::from(FLOAT))]);
         let mask = graph.node("pooling/Unsqueeze", "Unsqueeze", &[&mask, &last], Vec::new());
         let tokens = graph.node("pooling/tokens", "Mul", &[x, &mask], Vec::new());
         let sum = graph.node("pooling/sum", "ReduceSum", &[&tokens, &second], vec![int("keepdims", 0)]);
