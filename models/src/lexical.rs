@@ -28,7 +28,7 @@ pub struct LexicalHead {
 /// N-grams of one to three tokens with what each says for every label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lexical {
-    index: HashMap<u64, u32>,
+    /// Keys in rising order; the place of a key is its row in the heads' weights.
     grams: Vec<u64>,
     intent: Option<LexicalHead>,
     sentiment: Option<LexicalHead>,
@@ -71,13 +71,12 @@ impl Lexical {
                 return Err(ModelError::Config(format!("lexical.{task}.weight does not fit {GRAMS}")));
             }
         }
-        let index = grams.iter().enumerate().map(|(row, &gram)| (gram, row as u32)).collect();
-        Ok(Self { index, grams, intent, sentiment })
+        Ok(Self { grams, intent, sentiment })
     }
 
     /// Rows of the n-grams of a text that are known, each as often as it occurs.
     pub fn rows<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
-        grams(ids).filter_map(|gram| self.index.get(&gram).copied())
+        grams(ids).filter_map(|gram| Some(self.grams.binary_search(&gram).ok()? as u32))
     }
 
     /// Adds to the logits of a text with the token ids `ids`: the sum over its known n-grams, divided by the root of their
