@@ -65,7 +65,9 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
     more_chats(&new, 750);
     more_chats(&few, 20);
     let fitted = |name: &str, epochs: &str| {
-        fit(&small_fit(&learnt, &["--epochs", epochs]), &at(name), false, &AtomicBool::new(false)).unwrap().model
+        fit(&small_fit(&learnt, &["--epochs", epochs, "--no-lexical"]), &at(name), false, &AtomicBool::new(false))
+            .unwrap()
+            .model
     };
     let model = fitted("good", "20");
     let settings = || std::fs::read(model.join("yingda.json")).unwrap();
