@@ -276,8 +276,9 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     let Run { state, epochs, .. } = run;
 
     state::set_weights(model.variables(), &out.join("best.safetensors"))?;
+    let settings = run::settings(&config, &labels, &tokenizer, &state.data_fingerprint);
     if !config.no_lexical {
-        lexical::add(&mut model, &labels, &config, [&train, &validation, &held_out])?;
+        lexical::add(&mut model, &settings, &config, [&train, &validation, &held_out])?;
     }
     let (settings, retrieval) = Thresholding {
         config: &config,
@@ -288,7 +289,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         pairs: pairs.as_ref(),
         entry_intents: &entry_intents,
     }
-    .choose(run::settings(&config, &labels, &tokenizer, &state.data_fingerprint))?;
+    .choose(settings)?;
     let scored = eval::score_examples(&model, &settings, &test)?;
     let scores = scored.reliable_scores(&labels);
     let card = card::card(&card::About {

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use yingda_models::{Labels, Lexical, LexicalHead, MultiTaskModel, Seeded, grams};
+use yingda_models::{Labels, Lexical, LexicalHead, ModelSettings, MultiTaskModel, Seeded, grams};
 
 use crate::{
     TrainError, calibrate, eval,
     examples::{self, Example},
     fit::FitConfig,
-    loss, output,
+    loss,
+    metrics::TaskScores,
+    output,
 };
 
 /// Texts that are learnt from at most, evenly drawn: a linear part gains little from more, and its memory must not grow.
@@ -133,10 +135,11 @@ fn regress(rows: &[Row], frequency: &[u32], texts: usize, class_weights: &[f32],
 /// When a tensor operation fails.
 pub(crate) fn add(
     model: &mut MultiTaskModel,
-    labels: &Labels,
+    settings: &ModelSettings,
     config: &FitConfig,
     [train, validation, held_out]: [&[Example]; 3],
 ) -> Result<(), TrainError> {
+    let labels = &settings.labels;
     let Some(lexical) = learn(train, labels, config)? else { return Ok(()) };
     let unseen: Vec<&Example> = validation.iter().chain(held_out).collect();
     let (mut intent_rows, mut sentiment_rows) = (Vec::new(), Vec::new());
@@ -154,13 +157,18 @@ pub(crate) fn add(
         }
     }
     let strengths = [strength(&intent_rows), strength(&sentiment_rows)];
-    output::line(&format!(
-        "lexical part: {} n-grams, strength {:.2} for the intent and {:.2} for the sentiment",
-        lexical.keys().len(),
-        strengths[0],
-        strengths[1]
-    ));
+    let grams = lexical.keys().len();
     model.set_lexical(lexical.scaled(strengths));
+    let scores = eval::score_examples(model, settings, validation)?.scores(labels);
+    let figure = |task: &Option<TaskScores>| task.as_ref().map_or("-".into(), |task| format!("{:.4}", task.macro_f1));
+    output::line(&format!(
+        "lexical part: {grams} n-grams, strength {:.2} for the intent and {:.2} for the sentiment; with it validation intent \
+         macro-F1 {}, sentiment macro-F1 {}",
+        strengths[0],
+        strengths[1],
+        figure(&scores.intent),
+        figure(&scores.sentiment)
+    ));
     Ok(())
 }
 
