@@ -137,7 +137,10 @@ impl Lexical {
     /// Takes the lexical part out of the tensors of a folder's heads; `None` where there is none.
     pub(crate) fn take(tensors: &mut HashMap<String, Tensor>, labels: &Labels) -> Result<Option<Self>, ModelError> {
         let Some(keys) = tensors.remove(GRAMS) else { return Ok(None) };
-        let grams = keys.flatten_all()?.to_vec1::<i64>()?.into_iter().map(|key| key as u64).collect::<Vec<_>>();
+        let keys = keys.flatten_all()?.to_vec1::<i64>().map_err(|error| {
+            ModelError::Config(format!("{GRAMS} must be 64-bit integers ({error}); copy or train the folder again"))
+        })?;
+        let grams: Vec<u64> = keys.into_iter().map(|key| key as u64).collect();
         let mut head = |task: &str, labels: usize| -> Result<Option<LexicalHead>, ModelError> {
             let Some(weight) = tensors.remove(&format!("lexical.{task}.weight")) else { return Ok(None) };
             let bias = tensors.remove(&format!("lexical.{task}.bias"));
@@ -216,6 +219,10 @@ mod tests {
         let one = Labels { intents: vec!["a".into()], sentiments: vec![] };
         let error = Lexical::take(&mut tensors(), &one).expect_err("two labels").to_string();
         assert!(error.contains("lexical.intent.weight") && error.contains("1 labels"), "{error}");
+        let mut halves = tensors();
+        halves.insert(GRAMS.to_owned(), Tensor::zeros(3, DType::F16, &Device::Cpu).expect("zeros"));
+        let error = Lexical::take(&mut halves, &labels).expect_err("no integers").to_string();
+        assert!(error.contains("64-bit integers"), "{error}");
         let error = Lexical::new(vec![2, 1], None, None).expect_err("falling").to_string();
         assert!(error.contains("rising order"), "{error}");
     }

@@ -144,7 +144,7 @@ fn section(model: &ModelFolder) -> String {
     let heads = model.model.lexical().map_or([None, None], Lexical::heads);
     let lexical = ["intent", "sentiment"].into_iter().zip(heads).filter(|(_, head)| head.is_some());
     let added: String = lexical
-        .map(|(task, _)| format!("{task}_logits += torch.stack([lexical(\"{task}\", ids) for ids in tokenizer(texts, truncation=True)[\"input_ids\"]])\n"))
+        .map(|(task, _)| format!("{task}_logits += torch.stack([lexical(\"{task}\", row) for row in ids])\n"))
         .collect();
     let (grams, lexical) = if added.is_empty() { ("", String::new()) } else { (GRAMS, format!("{LEXICAL}{added}")) };
     format!(
@@ -191,6 +191,7 @@ def lexical(task, ids):
     return weight[found].sum(0) / max(len(found), 1) ** 0.5 + bias
 
 
+ids = tokenizer(texts, truncation=True)["input_ids"]
 "#;
 
 fn sentence_section(model: &ModelFolder) -> String {
@@ -204,7 +205,7 @@ fn sentence_section(model: &ModelFolder) -> String {
          print(model.similarity(embedding, embedding))\n\
          ```\n\n\
          {NO_POOLER}The heads for intent and sentiment are in `heads.safetensors`: linear layers on the mean of the tokens, \
-         before it is brought to length 1.\n\n{}\n",
+         before it is brought to length 1; what is named `lexical` there is added by Yingda alone.\n\n{}\n",
         text_note(model)
     )
 }
