@@ -157,7 +157,39 @@ def securities(data, out):
     same = sum(key(text) in known for _, text in queries)
     counts = f"{len(index):,} texts of {len(standard)} entries, {len(queries):,} queries ({same} of them stand in the index)"
     print(f"securities-retrieval: {counts}")
+    answers(data, out, standard, train, test)
     return standard, train, test
+
+
+def answers(data, out, standard, train, test):
+    """The same as a knowledge base, with labelled questions for `yingda tune`, and questions of another product's customers."""
+    wordings = collections.defaultdict(list)
+    for row in train:
+        wordings[row["intent"]].append(one_line(row["text"]))
+    entries = []
+    for entry in standard:
+        question = one_line(entry["question"])
+        similar = sorted(set(wordings[entry["id"]]) - {question})
+        # There are no answers in this set; the standard question stands for its own.
+        entries.append({"id": entry["id"], "question": question, "similar_questions": similar, "answer": question, "intent": entry["id"]})
+
+    def labelled(rows):
+        return (json.dumps({"text": text, "knowledge": right}, ensure_ascii=False) for text, right in rows)
+
+    out.write("securities-answers/knowledge.jsonl", (json.dumps(entry, ensure_ascii=False) for entry in entries))
+    out.write("securities-answers/questions.jsonl", labelled((one_line(row["text"]), [row["intent"]]) for row in test))
+    known = {key(text) for entry in entries for text in (entry["question"], *entry["similar_questions"])}
+    # Read by eye, without any model: questions that a standard question answers all the same (你好, 注销账号 ...).
+    answered = set(lines(Path(__file__).with_name("zhihu_answered.txt")))
+    zhihu = json_lines(data / "queries-zhihu/messages.jsonl")
+    outside = [
+        one_line(row["text"]) for row in zhihu if row["session_id"] not in answered and key(row["text"]) not in known
+    ]
+    out.write("securities-answers/outside.jsonl", labelled((text, []) for text in outside))
+    print(
+        f"securities-answers: {len(entries)} entries, {len(test):,} labelled questions, {len(outside)} questions of others "
+        f"({len(zhihu) - len(outside)} left out, which it answers)"
+    )
 
 
 def jd(data, out):

@@ -2,7 +2,7 @@
 "use strict";
 
 const POLL_MILLISECONDS = 3000;
-const DECISIONS = { reply: "直接回答", clarify: "请客户澄清", out_of_scope: "超出服务范围", escalate: "转人工", silent: "人工处理中" };
+const DECISIONS = { reply: "直接回答", clarify: "请客户澄清", out_of_scope: "超出服务范围", no_answer: "暂无答案", escalate: "转人工", silent: "人工处理中" };
 const SENTIMENTS = { negative: "负面", neutral: "中性", positive: "正面" };
 const REASONS = {
   person_requested: "客户要求人工",

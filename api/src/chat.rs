@@ -166,6 +166,8 @@ pub struct Match {
     pub knowledge_id: String,
     /// Its standard question.
     pub question: String,
+    /// Probability that its answer is right, in `[0, 1]`.
+    pub probability: f32,
     /// Cosine similarity, in `[-1, 1]`.
     pub score: f32,
 }
@@ -193,6 +195,8 @@ pub enum Outcome {
     Clarify,
     /// It is nothing that the shop does.
     OutOfScope,
+    /// No answer is known; a person is offered.
+    NoAnswer,
     /// It is handed to a person.
     Escalate,
     /// A person owns the session; the bot says nothing.
@@ -206,6 +210,7 @@ impl Outcome {
             Self::Reply => "reply",
             Self::Clarify => "clarify",
             Self::OutOfScope => "out_of_scope",
+            Self::NoAnswer => "no_answer",
             Self::Escalate => "escalate",
             Self::Silent => "silent",
         }
@@ -218,6 +223,7 @@ impl From<DecisionKind> for Outcome {
             DecisionKind::Reply => Self::Reply,
             DecisionKind::Clarify => Self::Clarify,
             DecisionKind::OutOfScope => Self::OutOfScope,
+            DecisionKind::NoAnswer => Self::NoAnswer,
             DecisionKind::Escalate => Self::Escalate,
         }
     }
@@ -371,7 +377,7 @@ impl From<Decision> for Bot {
                     .collect();
                 Self { text, choices: Some(choices), ..plain }
             }
-            Decision::OutOfScope { text } => Self { text, ..plain },
+            Decision::OutOfScope { text } | Decision::NoAnswer { text } => Self { text, ..plain },
             Decision::Escalate { text, reason, detail } => {
                 Self { text, reason: Some(reason.as_str()), escalation: Some((reason, detail)), ..plain }
             }
@@ -580,7 +586,12 @@ impl Chat {
             matches: judged
                 .hits
                 .into_iter()
-                .map(|hit| Match { knowledge_id: hit.knowledge_id, question: hit.question, score: hit.score })
+                .map(|hit| Match {
+                    knowledge_id: hit.knowledge_id,
+                    question: hit.question,
+                    probability: hit.probability,
+                    score: hit.score,
+                })
                 .collect(),
             reason: bot.as_ref().map_or(Some(OWNED_BY_AGENT), |bot| bot.reason).map(str::to_owned),
             ticket_id,
@@ -671,6 +682,7 @@ fn past(turn: Turn) -> PastTurn {
         Some("reply") => Some(DecisionKind::Reply),
         Some("clarify") => Some(DecisionKind::Clarify),
         Some("out_of_scope") => Some(DecisionKind::OutOfScope),
+        Some("no_answer") => Some(DecisionKind::NoAnswer),
         Some("escalate") => Some(DecisionKind::Escalate),
         _ => None,
     };

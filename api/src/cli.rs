@@ -1,6 +1,8 @@
 //! The commands: what they read from the command line and what they print. The work is done in the library.
 #![expect(clippy::print_stderr, reason = "this is the part that talks to the terminal")]
 
+mod questions;
+
 use std::fmt::Arguments;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -43,6 +45,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Fit on labelled questions when an entry may be answered with, and keep that with the reply store
+    Tune(questions::TuneFlags),
+    /// Answer labelled questions and count what is right, asked back, refused and wrong; nothing is stored
+    Evaluate(questions::EvaluateFlags),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
@@ -84,6 +90,8 @@ pub(crate) fn run() -> ExitCode {
             Command::Serve(serve) => self::serve(cli.flags, serve).await,
             Command::Index { file } => index(cli.flags, file).await,
             Command::Ask { text, json } => ask(cli.flags, text, json).await,
+            Command::Tune(tune) => questions::tune(cli.flags, tune).await,
+            Command::Evaluate(evaluate) => questions::evaluate(cli.flags, evaluate).await,
             Command::Keys(keys) => self::keys(cli.flags, keys).await,
         }
     });
@@ -104,8 +112,9 @@ fn line(text: Arguments<'_>) {
 
 /// `print` with a new line, by way of [`line`].
 macro_rules! say {
-    ($($text:tt)*) => { line(format_args!($($text)*)) };
+    ($($text:tt)*) => { crate::cli::line(format_args!($($text)*)) };
 }
+pub(crate) use say;
 
 fn wrong(sentence: String) -> StartError {
     ConfigError::Value(sentence).into()
@@ -179,28 +188,52 @@ async fn index(flags: Flags, file: PathBuf) -> Result<(), StartError> {
     let engine = Engine::open_to_index(config.engine()).await?;
     let model = engine.info().model_id;
     let count = entries.len();
-    let wordings = if std::io::stderr().is_terminal() {
-        let bar = ProgressBar::new(entries.len() as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} entries, {eta} left") {
-            bar.set_style(style);
-        }
-        let done = engine.index(entries, |done, _| bar.set_position(done as u64)).await;
-        bar.finish_and_clear();
-        done
-    } else {
-        let tenths = AtomicUsize::new(0);
-        engine
-            .index(entries, move |done, all| {
-                let tenth = done * 10 / all.max(1);
-                if tenths.fetch_max(tenth, Ordering::Relaxed) < tenth {
-                    eprintln!("{done} of {all} entries");
-                }
-            })
-            .await
-    };
+    let shown = Shown::new(count, "entries");
+    let wordings = engine.index(entries, |done, _| shown.at(done)).await;
+    shown.end();
     engine.close().await;
     say!("indexed {count} entries ({} wordings) of {} with model {model}", wordings?, file.display());
     Ok(())
+}
+
+/// How far long work has come: a bar on a terminal, a line at every tenth elsewhere.
+struct Shown {
+    bar: Option<ProgressBar>,
+    all: usize,
+    noun: &'static str,
+    tenths: AtomicUsize,
+}
+
+impl Shown {
+    fn new(all: usize, noun: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(all as u64);
+            if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:32}} {{pos}}/{{len}} {noun}, {{eta}} left"))
+            {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, all, noun, tenths: AtomicUsize::new(0) }
+    }
+
+    fn at(&self, done: usize) {
+        match &self.bar {
+            Some(bar) => bar.set_position(done as u64),
+            None => {
+                let tenth = done * 10 / self.all.max(1);
+                if self.tenths.fetch_max(tenth, Ordering::Relaxed) < tenth {
+                    eprintln!("{done} of {} {}", self.all, self.noun);
+                }
+            }
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 async fn ask(flags: Flags, text: String, json: bool) -> Result<(), StartError> {
@@ -227,7 +260,7 @@ fn as_json(response: &Response, model: &str) -> serde_json::Value {
     let (choices, reason, knowledge_id) = match &response.decision {
         Decision::Reply { knowledge_id, .. } => (None, None, knowledge_id.clone()),
         Decision::Clarify { choices, .. } => (Some(choices), None, None),
-        Decision::OutOfScope { .. } => (None, None, None),
+        Decision::OutOfScope { .. } | Decision::NoAnswer { .. } => (None, None, None),
         Decision::Escalate { reason, .. } => (None, Some(reason.as_str()), None),
     };
     serde_json::json!({
@@ -250,6 +283,7 @@ fn print(response: &Response, model: &str) {
         Decision::Reply { knowledge_id: None, .. } => "reply".to_owned(),
         Decision::Clarify { .. } => "clarify".to_owned(),
         Decision::OutOfScope { .. } => "out of scope".to_owned(),
+        Decision::NoAnswer { .. } => "no answer".to_owned(),
         Decision::Escalate { reason, detail, .. } => format!("escalate ({}: {detail})", reason.as_str()),
     };
     say!("decision   {decision}");
@@ -277,7 +311,7 @@ fn print(response: &Response, model: &str) {
     );
     for (index, hit) in response.hits.iter().enumerate() {
         let title = if index == 0 { "matches" } else { "" };
-        say!("{title:<10} {:.3}  {} [{}]", hit.score, hit.question, hit.knowledge_id);
+        say!("{title:<10} {:.3}  {} [{}] (cosine {:.3})", hit.probability, hit.question, hit.knowledge_id, hit.score);
     }
     let timings = &response.timings;
     say!(

@@ -12,9 +12,11 @@ pub mod config;
 pub mod data;
 pub mod desk;
 pub mod error;
+pub mod evaluation;
 mod http;
 pub mod knowledge;
 mod metrics;
+pub mod questions;
 pub mod storage;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ pub use crate::http::AppState;
 use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
 use crate::knowledge::KnowledgeError;
+use crate::questions::QuestionsError;
 use crate::storage::{Storage, StorageError};
 
 /// Why the service does not start, or stopped.
@@ -50,6 +53,9 @@ pub enum StartError {
     /// The knowledge file.
     #[error(transparent)]
     Knowledge(#[from] KnowledgeError),
+    /// A file of labelled questions.
+    #[error(transparent)]
+    Questions(#[from] QuestionsError),
     /// The sample's knowledge file.
     #[error("--sample looks for {SAMPLE_KNOWLEDGE}, which is not there: run yingda in the repository root")]
     NoSample,
@@ -81,7 +87,12 @@ impl StartError {
     /// Whether whoever started it can put it right (exit code 2), as opposed to a fault (exit code 1).
     pub fn is_users(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Data(_) | Self::Knowledge(_) | Self::NoSample | Self::Listen { .. } => true,
+            Self::Config(_)
+            | Self::Data(_)
+            | Self::Knowledge(_)
+            | Self::Questions(_)
+            | Self::NoSample
+            | Self::Listen { .. } => true,
             Self::Engine(error) => !matches!(error, EngineError::Store { .. } | EngineError::WorkerStopped),
             Self::Storage(error) => matches!(error, StorageError::Open { .. }),
             Self::Key(_) | Self::Metrics(_) | Self::Serve(_) => false,

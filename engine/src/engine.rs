@@ -1,6 +1,7 @@
 //! The engine: one model, one reply store, one policy.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
@@ -16,8 +17,14 @@ use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, con
 use crate::{
     Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response, Role,
     SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
-    policy::{Situation, decide},
-    store::{Contents, ReplyStore, Store, StoredReply, check_model},
+    policy::{Gates, Situation, decide},
+    ranking::{
+        LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
+        features::{Features, Question},
+        tune,
+    },
+    store::{Candidate, Contents, FORMAT, Method, ReplyStore, SearchQuery, Store, StoredReply, check_model},
+    terms::Terms,
     worker::{Done, Worker},
 };
 
@@ -59,6 +66,8 @@ struct Shared {
     serving: RwLock<Arc<Serving>>,
     /// Knowledge entries in the store.
     entries: AtomicUsize,
+    /// The second stage that goes with what is in the store.
+    tuning: RwLock<Arc<Tuning>>,
     closed: AtomicBool,
 }
 
@@ -93,9 +102,27 @@ impl Engine {
         if to_serve {
             check_model(&store, contents.as_ref(), &folder.model_id)?;
         }
-        let entries = AtomicUsize::new(contents.map_or(0, |contents| contents.entries));
         let serving = RwLock::new(Arc::new(make_serving(folder, &config, &store).await?));
-        Ok(Self(Arc::new(Shared { config, store, serving, entries, closed: AtomicBool::new(false) })))
+        let (entries, tuning) = (AtomicUsize::new(0), RwLock::default());
+        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, closed: AtomicBool::new(false) }));
+        engine.note(contents);
+        Ok(engine)
+    }
+
+    /// Notes what the store holds now.
+    fn note(&self, contents: Option<Contents>) {
+        let (entries, tuning) = contents.map_or((0, None), |contents| (contents.entries, contents.tuning));
+        self.0.entries.store(entries, Ordering::Relaxed);
+        self.set_tuning(tuning.unwrap_or_default());
+    }
+
+    fn set_tuning(&self, tuning: Tuning) {
+        *self.0.tuning.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuning);
+    }
+
+    /// The second stage in use.
+    pub fn tuning(&self) -> Arc<Tuning> {
+        self.0.tuning.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn serving(&self) -> Arc<Serving> {
@@ -177,14 +204,55 @@ impl Engine {
         Ok((understanding, timings))
     }
 
-    /// The knowledge entries nearest to a text, best first, at most `limit`.
+    /// The knowledge entries that most likely answer a text, likeliest first, at most `limit`.
     ///
     /// # Errors
     /// When the queue is full, or the model or the store fails.
     pub async fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>, EngineError> {
         let serving = self.serving();
         let (understanding, _) = self.understand_one(&serving, text.to_owned(), &[]).await?;
-        self.0.store.search(&serving.info.model_id, understanding.embedding, limit, today()).await
+        let model_text = serving.folder.tokenizer.contract().model_text(text);
+        let mut ranked = self.retrieve(&serving, &understanding, &model_text, limit).await?;
+        ranked.hits.truncate(limit);
+        Ok(ranked.hits)
+    }
+
+    /// What the store is asked for a text that was understood.
+    pub fn query(&self, understanding: &Understanding, text: &str, method: Method) -> SearchQuery {
+        let model_text = self.serving().folder.tokenizer.contract().model_text(text);
+        let (embedding, terms) = (understanding.embedding.clone(), Terms::of_query(&model_text));
+        SearchQuery { embedding, terms, method, exact: false }
+    }
+
+    /// What the store finds, not yet judged: at least `entries` entries, where there are so many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn candidates(&self, query: &SearchQuery, entries: usize) -> Result<Vec<Candidate>, EngineError> {
+        self.0.store.search(&self.serving().info.model_id, query, entries, today()).await
+    }
+
+    /// Searches for what was understood and judges what was found.
+    async fn retrieve(
+        &self,
+        serving: &Serving,
+        understanding: &Understanding,
+        model_text: &str,
+        entries: usize,
+    ) -> Result<Ranked, EngineError> {
+        let (embedding, terms) = (understanding.embedding.clone(), Terms::of_query(model_text));
+        let query = SearchQuery { embedding, terms, method: Method::Fused, exact: false };
+        let candidates = self.0.store.search(&serving.info.model_id, &query, entries, today()).await?;
+        Ok(self.tuning().ranker.rank(&self.question(&query.terms, understanding), candidates))
+    }
+
+    fn question<'a>(&'a self, terms: &'a Terms, understanding: &'a Understanding) -> Question<'a> {
+        Question {
+            terms,
+            intents: &understanding.intents,
+            out_of_scope: &self.0.config.policy.out_of_scope_intents,
+            negative: understanding.sentiment.negative,
+        }
     }
 
     /// Decides what to do with a customer's message: understand, retrieve, decide.
@@ -196,19 +264,83 @@ impl Engine {
         let serving = self.serving();
         let (understanding, mut timings) = self.understand_one(&serving, text.to_owned(), &conversation.turns).await?;
         let searching = Instant::now();
-        let hits = self.0.store.search(&serving.info.model_id, understanding.embedding.clone(), HITS, today()).await?;
-        timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
         let model_text = serving.folder.tokenizer.contract().model_text(text);
+        let Ranked { mut hits, relevant } = self.retrieve(&serving, &understanding, &model_text, HITS).await?;
+        hits.truncate(HITS);
+        timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
         let situation = Situation {
             text: &model_text,
             intents: &understanding.intents,
             sentiment: understanding.sentiment,
             hits: &hits,
+            relevant,
             conversation,
         };
-        let decision = decide(&situation, &self.0.config.policy, &serving.thresholds, serving.guarantee.as_ref());
+        let policy = &self.0.config.policy;
+        let gates = Gates {
+            thresholds: &serving.thresholds,
+            answers: policy.answers.unwrap_or(self.tuning().thresholds),
+            guarantee: serving.guarantee.as_ref(),
+        };
+        let decision = decide(&situation, policy, gates);
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Response { decision, understanding, hits, timings })
+        Ok(Response { decision, understanding, hits, relevant, timings })
+    }
+
+    /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. From `only_judged` nothing is
+    /// learnt; they are in the report's figures. `progress(done, all)` counts questions.
+    ///
+    /// # Errors
+    /// When there are too few questions, one names an entry that is not in the store, or the model or the store fails. Nothing
+    /// is kept then.
+    pub async fn tune(
+        &self,
+        questions: &[LabelledQuestion],
+        only_judged: &[LabelledQuestion],
+        options: TuneOptions,
+        dry_run: bool,
+        progress: impl Fn(usize, usize) + Send + Sync,
+    ) -> Result<(Tuning, TuneReport), EngineError> {
+        let all = questions.len() + only_judged.len();
+        let mut seen = Vec::with_capacity(all);
+        for (done, question) in questions.iter().chain(only_judged).enumerate() {
+            progress(done, all);
+            seen.push(self.see(question).await?);
+        }
+        progress(all, all);
+        let judged = seen.split_off(questions.len());
+        let (tuning, report) = tokio::task::spawn_blocking(move || tune(&seen, &judged, options))
+            .await
+            .map_err(|_| EngineError::WorkerStopped)??;
+        if !dry_run {
+            self.0.store.keep_tuning(tuning.clone()).await?;
+            self.set_tuning(tuning.clone());
+        }
+        Ok((tuning, report))
+    }
+
+    async fn see(&self, question: &LabelledQuestion) -> Result<Seen, EngineError> {
+        /// As many as the figures look at.
+        const ENTRIES: usize = 10;
+        let (understanding, _) = self.understand_one(&self.serving(), question.text.clone(), &[]).await?;
+        let mut query = self.query(&understanding, &question.text, Method::Dense);
+        let mut orders: [(Vec<String>, f32); 3] = Default::default();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (order, method) in orders.iter_mut().zip([Method::Dense, Method::Sparse, Method::Fused]) {
+            query.method = method;
+            candidates = self.candidates(&query, ENTRIES).await?;
+            let best = candidates.first().map_or(0.0, Candidate::score);
+            *order = (candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect(), best);
+        }
+        let asked = self.question(&query.terms, &understanding);
+        let features = Features::new(&asked, &candidates);
+        let ids = candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect();
+        let right: HashSet<String> = question.knowledge.iter().cloned().collect();
+        let without = (!right.is_empty()).then(|| {
+            candidates.retain(|candidate| !right.contains(&candidate.knowledge_id));
+            Features::new(&asked, &candidates)
+        });
+        Ok(Seen { features, without, ids, right, orders })
     }
 
     /// Replaces the whole store by `entries`; `progress(done, all)` counts entries. Returns how many wordings were written.
@@ -237,31 +369,44 @@ impl Engine {
         }
         let serving = self.serving();
         let all = entries.len();
-        let mut replies = Vec::new();
-        for (done, entry) in entries.into_iter().enumerate() {
-            progress(done, all);
-            let mut wordings = Vec::with_capacity(entry.similar_questions.len() + 1);
-            for wording in std::iter::once(&entry.question).chain(&entry.similar_questions) {
-                if !wording.trim().is_empty() && !wordings.contains(wording) {
-                    wordings.push(wording.clone());
-                }
-            }
-            // Never more at once than may wait, whatever an entry holds.
-            let at_once = self.0.config.worker.queue.min(self.0.config.worker.batch_texts);
-            for wordings in wordings.chunks(at_once) {
-                let understood = self.understand(wordings.to_vec()).await?;
-                for (understanding, wording) in understood.into_iter().zip(wordings) {
-                    let (entry, wording) = (entry.clone(), wording.clone());
-                    replies.push(StoredReply { entry, wording, embedding: understanding.embedding });
-                }
+        let contract = serving.folder.tokenizer.contract();
+        let wordings: Vec<(usize, String)> = entries
+            .iter()
+            .enumerate()
+            .flat_map(|(at, entry)| wordings(entry).into_iter().map(move |wording| (at, wording.clone())))
+            .collect();
+        let length = |wording: &str| Terms::count(&contract.model_text(wording));
+        let lengths: usize = wordings.iter().map(|(_, wording)| length(wording)).sum();
+        let average = lengths as f32 / wordings.len().max(1) as f32;
+        let mut replies = Vec::with_capacity(wordings.len());
+        // Never more at once than may wait.
+        let at_once = self.0.config.worker.queue.min(self.0.config.worker.batch_texts);
+        for chunk in wordings.chunks(at_once) {
+            progress(chunk[0].0, all);
+            let understood = self.understand(chunk.iter().map(|(_, wording)| wording.clone()).collect()).await?;
+            for (understanding, (at, wording)) in understood.into_iter().zip(chunk) {
+                replies.push(StoredReply {
+                    entry: entries[*at].clone(),
+                    wording: wording.clone(),
+                    embedding: understanding.embedding,
+                    terms: Terms::of_wording(&contract.model_text(wording), average),
+                });
             }
         }
         progress(all, all);
         let written = replies.len();
-        let contents =
-            Contents { model_id: serving.info.model_id.clone(), dimension: serving.info.dimension, entries: all };
-        self.0.store.replace(contents, replies).await?;
-        self.0.entries.store(all, Ordering::Relaxed);
+        // What was tuned for this model goes on being used, until it is tuned again.
+        let old = self.0.store.contents().await?.filter(|old| old.model_id == serving.info.model_id);
+        let contents = Contents {
+            format: FORMAT,
+            model_id: serving.info.model_id.clone(),
+            dimension: serving.info.dimension,
+            entries: all,
+            wordings: written,
+            tuning: old.and_then(|old| old.tuning),
+        };
+        self.0.store.replace(contents.clone(), replies).await?;
+        self.note(Some(contents));
         Ok(written)
     }
 
@@ -276,7 +421,7 @@ impl Engine {
         self.0.store.refresh(&model_id).await?;
         let contents = self.0.store.contents().await?;
         check_model(&self.0.store, contents.as_ref(), &model_id)?;
-        self.0.entries.store(contents.map_or(0, |contents| contents.entries), Ordering::Relaxed);
+        self.note(contents);
         *self.0.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(serving);
         Ok(self.info())
     }
@@ -285,6 +430,17 @@ impl Engine {
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
     }
+}
+
+/// The wordings of an entry that are indexed, each once.
+fn wordings(entry: &KnowledgeEntry) -> Vec<&String> {
+    let mut wordings: Vec<&String> = Vec::with_capacity(entry.similar_questions.len() + 1);
+    for wording in std::iter::once(&entry.question).chain(&entry.similar_questions) {
+        if !wording.trim().is_empty() && !wordings.contains(&wording) {
+            wordings.push(wording);
+        }
+    }
+    wordings
 }
 
 /// The tokens of a text, with as many of the turns before it as the model reads.

@@ -50,6 +50,15 @@ pub enum EngineError {
         /// Model id of the model folder.
         wanted: String,
     },
+    /// The store was filled by another version of this program.
+    #[error("the reply store {store} was filled by another version of yingda; fill it again with `yingda index FILE`")]
+    StoreOfAnotherVersion {
+        /// Where the store is.
+        store: String,
+    },
+    /// Labelled questions that cannot be tuned on.
+    #[error("{0}")]
+    Tuning(String),
     /// The store failed.
     #[error("the reply store {store}: {message}")]
     Store {
@@ -71,6 +80,6 @@ pub enum EngineError {
 impl EngineError {
     /// Whether the caller can act (bad input, busy) as opposed to a fault of the service.
     pub fn is_callers(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Knowledge { .. })
+        matches!(self, Self::Busy { .. } | Self::Knowledge { .. } | Self::Tuning(_))
     }
 }

@@ -5,13 +5,16 @@
 mod engine;
 mod error;
 pub mod policy;
+pub mod ranking;
 pub mod store;
+pub mod terms;
 mod types;
 mod worker;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::EngineError;
 pub use policy::PolicyConfig;
+pub use ranking::{AnswerThresholds, Tuning};
 pub use store::StoreConfig;
 pub use types::*;
 pub use worker::WorkerConfig;

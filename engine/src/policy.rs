@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use yingda_models::{Guarantee, Thresholds};
 
 use crate::{
-    Choice, Conversation, Decision, DecisionKind, EngineError, EscalationReason, Hit, RankedLabel, Role,
-    SentimentScores,
+    AnswerThresholds, Choice, Conversation, Decision, DecisionKind, EngineError, EscalationReason, Hit, RankedLabel,
+    Role, SentimentScores, ranking::certainty,
 };
 
 /// Words, labels, thresholds and fixed sentences of the decision.
@@ -17,6 +17,8 @@ use crate::{
 pub struct PolicyConfig {
     /// Thresholds; when absent those of the model folder hold, with what was certified for single intents.
     pub thresholds: Option<Thresholds>,
+    /// From which probability on an entry is answered with; when absent those of the store hold (`yingda tune`).
+    pub answers: Option<AnswerThresholds>,
     /// A message that contains one of these reaches a person.
     pub handoff_words: Vec<String>,
     /// Words that contain a handoff or person word and mean something else; they are taken out before looking.
@@ -47,6 +49,8 @@ pub struct PolicyConfig {
     pub rephrase_text: String,
     /// Said to what the shop does not do.
     pub out_of_scope_text: String,
+    /// Said where the knowledge has no answer.
+    pub no_answer_text: String,
     /// Said to an acknowledgement.
     pub acknowledge_text: String,
 }
@@ -56,6 +60,7 @@ impl Default for PolicyConfig {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Self {
             thresholds: None,
+            answers: None,
             handoff_words: words(&[
                 "投诉", "12315", "12345", "消协", "工商局", "市监局", "市场监管", "起诉", "律师函", "法院", "报警", "媒体", "曝光", "记者",
                 "自杀", "不想活", "轻生", "受伤", "烫伤", "触电", "起火", "着火", "爆炸", "过敏住院",
@@ -79,6 +84,7 @@ impl Default for PolicyConfig {
             clarify_text: "我想确认一下，您是想问下面哪个问题呢？都不是的话，请换个说法再告诉我一次。".into(),
             rephrase_text: "抱歉，我没太明白您的意思，可以换个说法再告诉我一次吗？也可以回复「人工」找客服。".into(),
             out_of_scope_text: "这个我帮不上忙哦。我可以帮您解答物流、退换货、退款、发票、优惠券、商品等购物问题，也可以回复「人工」找客服。".into(),
+            no_answer_text: "抱歉，这个问题我暂时没有查到答案。您可以换个说法再问一次，或者回复「人工」，由客服为您解答。".into(),
             acknowledge_text: "好的，还有其他问题随时告诉我哦。".into(),
         }
     }
@@ -119,6 +125,15 @@ impl PolicyConfig {
                 }
             }
         }
+        if let Some(answers) = &self.answers {
+            for (name, value) in [("answer", answers.answer), ("relevant", answers.relevant)] {
+                if !(0.0..=1.0).contains(&value) {
+                    return Err(EngineError::Policy(format!(
+                        "policy.answers.{name} is {value}; it is a probability and must lie between 0 and 1"
+                    )));
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -132,28 +147,41 @@ pub struct Situation<'a> {
     pub intents: &'a [RankedLabel],
     /// Calibrated sentiment.
     pub sentiment: SentimentScores,
-    /// What was found, best first, one hit per entry.
+    /// What was found, likeliest first, one hit per entry.
     pub hits: &'a [Hit],
+    /// Probability that an entry of the knowledge answers the message.
+    pub relevant: f32,
     /// The turns since the last resolution.
     pub conversation: &'a Conversation,
 }
 
+/// From which scores on the decision acts.
+#[derive(Clone, Copy, Debug)]
+pub struct Gates<'a> {
+    /// Of intents and sentiment.
+    pub thresholds: &'a Thresholds,
+    /// Of answers.
+    pub answers: AnswerThresholds,
+    /// What was certified of the intents.
+    pub guarantee: Option<&'a Guarantee>,
+}
+
 /// Decides. The first rule that fits holds:
 ///
-/// 1. a word that must reach a person, 2. a wish for a person, 3. a complaint, 4. negative over the last turns → hand over;
-/// 5. an acknowledgement → a short fixed reply; 6. a reply of the trusted intent, or one whose question is surely meant → reply;
-/// 7. nothing the shop does → say so, invent nothing; 8. unsure → ask once, and the second time in a row hand over.
+/// 1. A word that must reach a person, a wish for a person, a complaint, or negative over the last turns: hand over.
+/// 2. An acknowledgement: a short fixed reply.
+/// 3. An answer that is probably right, and no other nearly as probable: reply.
+/// 4. Nothing the shop does: say so, invent nothing.
+/// 5. Unsure for the second time in a row: hand over.
+/// 6. No answer known: say so.
+/// 7. Otherwise ask which of the likeliest questions is meant.
 ///
-/// An intent with a threshold of its own in `guarantee` is trusted from there, and one that could not be certified never. Handing
-/// over to a person is no automatic answer: for that the lower of the two thresholds is enough.
-pub fn decide(
-    situation: &Situation<'_>,
-    config: &PolicyConfig,
-    thresholds: &Thresholds,
-    guarantee: Option<&Guarantee>,
-) -> Decision {
-    let unhappy = situation.sentiment.negative >= thresholds.negative;
-    if let Some((reason, detail)) = must_reach_person(situation, config, thresholds, guarantee) {
+/// Where intents were certified, one below its own threshold is not answered, nor is one that could not be certified, unless
+/// the message is nearly word for word a question of the knowledge. Handing over to a person is no automatic answer: for that
+/// the lower of the two thresholds is enough.
+pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>) -> Decision {
+    let unhappy = situation.sentiment.negative >= gates.thresholds.negative;
+    if let Some((reason, detail)) = must_reach_person(situation, config, gates) {
         let text = match reason {
             EscalationReason::PersonRequested | EscalationReason::LowConfidence if !unhappy => &config.escalate_text,
             _ => &config.apologise_text,
@@ -163,24 +191,27 @@ pub fn decide(
     if is_one_of(situation.text, &config.acknowledgements) {
         return Decision::Reply { text: config.acknowledge_text.clone(), knowledge_id: None };
     }
-    if let Some(hit) = reply(situation, config, thresholds, guarantee) {
+    if let Some(hit) = reply(situation, gates) {
         let text = if unhappy { format!("{}{}", config.sorry_prefix, hit.answer) } else { hit.answer.clone() };
         return Decision::Reply { text, knowledge_id: Some(hit.knowledge_id.clone()) };
     }
     if let Some(top) = situation.intents.first()
         && config.out_of_scope_intents.contains(&top.label)
-        && gap(situation.intents) >= thresholds.intent_gap
+        && gap(situation.intents) >= gates.thresholds.intent_gap
     {
         return Decision::OutOfScope { text: config.out_of_scope_text.clone() };
     }
     let last = situation.conversation.turns.iter().rev().find(|turn| turn.role == Role::Bot);
-    if last.is_some_and(|turn| turn.decision == Some(DecisionKind::Clarify)) {
+    if last.is_some_and(|turn| matches!(turn.decision, Some(DecisionKind::Clarify | DecisionKind::NoAnswer))) {
         let detail =
             situation.intents.first().map_or(String::new(), |top| format!("{} {:.2}", top.label, top.probability));
         let text = if unhappy { &config.apologise_text } else { &config.escalate_text };
         return Decision::Escalate { text: text.clone(), reason: EscalationReason::LowConfidence, detail };
     }
-    let choices = choices(situation, config);
+    if situation.relevant < gates.answers.relevant {
+        return Decision::NoAnswer { text: config.no_answer_text.clone() };
+    }
+    let choices = choices(situation);
     let text = if choices.is_empty() { &config.rephrase_text } else { &config.clarify_text };
     Decision::Clarify { text: text.clone(), choices }
 }
@@ -188,8 +219,7 @@ pub fn decide(
 fn must_reach_person(
     situation: &Situation<'_>,
     config: &PolicyConfig,
-    thresholds: &Thresholds,
-    guarantee: Option<&Guarantee>,
+    Gates { thresholds, guarantee, .. }: Gates<'_>,
 ) -> Option<(EscalationReason, String)> {
     let mut text = situation.text.to_owned();
     for word in &config.harmless_words {
@@ -240,42 +270,26 @@ fn least_confidence(label: &str, thresholds: &Thresholds, guarantee: Option<&Gua
 /// Cosine similarity from which a message is nearly word for word a question of the knowledge.
 const WORD_FOR_WORD: f32 = 0.95;
 
-fn reply<'a>(
-    situation: &Situation<'a>,
-    config: &PolicyConfig,
-    thresholds: &Thresholds,
-    guarantee: Option<&Guarantee>,
-) -> Option<&'a Hit> {
+fn reply<'a>(situation: &Situation<'a>, gates: Gates<'_>) -> Option<&'a Hit> {
     let best = situation.hits.first()?;
-    let own = situation.intents.first().and_then(|top| {
-        let trusted = top.probability >= least_confidence(&top.label, thresholds, guarantee)
-            && gap(situation.intents) >= thresholds.intent_gap
-            && !config.out_of_scope_intents.contains(&top.label);
-        // The best reply of the intent; an entry without an intent fits every one.
-        let hit = situation.hits.iter().find(|hit| hit.intent.as_ref().is_none_or(|intent| *intent == top.label))?;
-        (trusted && hit.score >= thresholds.reply_score).then_some(hit)
+    let sure = certainty(situation.hits.iter().map(|hit| hit.probability)) >= gates.answers.answer;
+    let certified = situation.intents.first().is_none_or(|top| {
+        gates.guarantee.is_none() || top.probability >= least_confidence(&top.label, gates.thresholds, gates.guarantee)
     });
-    match own {
-        // Against a trusted intent with a reply of its own, the neighbouring question must be the same question.
-        Some(own) if best.score < thresholds.sure_score.max(WORD_FOR_WORD) => Some(own),
-        _ => (best.score >= thresholds.sure_score).then_some(best),
-    }
+    (sure && (certified || best.score >= WORD_FOR_WORD)).then_some(best)
 }
 
-fn choices(situation: &Situation<'_>, config: &PolicyConfig) -> Vec<Choice> {
-    let mut order: Vec<&Hit> = Vec::new();
-    let likely = situation.intents.iter().take(2).filter(|top| !config.out_of_scope_intents.contains(&top.label));
-    for label in likely {
-        order.extend(situation.hits.iter().find(|hit| hit.intent.as_ref() == Some(&label.label)));
-    }
-    order.extend(situation.hits);
-    let mut choices: Vec<Choice> = Vec::new();
-    for hit in order {
-        if choices.len() < 2 && choices.iter().all(|choice| choice.knowledge_id != hit.knowledge_id) {
-            choices.push(Choice { knowledge_id: hit.knowledge_id.clone(), question: hit.question.clone() });
-        }
-    }
-    choices
+/// The most questions that a customer is asked to choose from.
+const CHOICES: usize = 3;
+
+/// A question this much less likely than the first is not worth reading.
+const WORTH_ASKING: f32 = 0.1;
+
+fn choices(situation: &Situation<'_>) -> Vec<Choice> {
+    let best = situation.hits.first().map_or(0.0, |hit| hit.probability);
+    let worth = situation.hits.iter().filter(|hit| hit.probability >= WORTH_ASKING * best);
+    let choice = |hit: &Hit| Choice { knowledge_id: hit.knowledge_id.clone(), question: hit.question.clone() };
+    worth.take(CHOICES).map(choice).collect()
 }
 
 fn gap(intents: &[RankedLabel]) -> f32 {

@@ -75,6 +75,8 @@ pub struct Hit {
     pub answer: String,
     /// The intent that the entry belongs to.
     pub intent: Option<String>,
+    /// Calibrated probability that this answer is right; those of all entries and that of none add up to 1.
+    pub probability: f32,
     /// Cosine similarity of the two embeddings, in `[-1, 1]`.
     pub score: f32,
 }
@@ -136,6 +138,8 @@ pub enum DecisionKind {
     Clarify,
     /// The customer was told that this is nothing the shop does. Never counts as low confidence.
     OutOfScope,
+    /// The customer was told that no answer is known, and offered a person.
+    NoAnswer,
     /// The session was handed to a person.
     Escalate,
 }
@@ -200,6 +204,11 @@ pub enum Decision {
         /// The fixed sentence.
         text: String,
     },
+    /// Say that no answer is known, and offer a person. The question is a gap in the knowledge.
+    NoAnswer {
+        /// The fixed sentence.
+        text: String,
+    },
     /// Hand the session to a person.
     Escalate {
         /// What the customer reads.
@@ -218,6 +227,7 @@ impl Decision {
             Self::Reply { .. } => DecisionKind::Reply,
             Self::Clarify { .. } => DecisionKind::Clarify,
             Self::OutOfScope { .. } => DecisionKind::OutOfScope,
+            Self::NoAnswer { .. } => DecisionKind::NoAnswer,
             Self::Escalate { .. } => DecisionKind::Escalate,
         }
     }
@@ -228,6 +238,7 @@ impl Decision {
             Self::Reply { text, .. }
             | Self::Clarify { text, .. }
             | Self::OutOfScope { text }
+            | Self::NoAnswer { text }
             | Self::Escalate { text, .. } => text,
         }
     }
@@ -253,8 +264,10 @@ pub struct Response {
     pub decision: Decision,
     /// What was understood.
     pub understanding: Understanding,
-    /// What was found, best first, one hit per knowledge entry.
+    /// What was found, likeliest first, one hit per knowledge entry.
     pub hits: Vec<Hit>,
+    /// Probability that an entry of the knowledge answers the message.
+    pub relevant: f32,
     /// Where the time went.
     pub timings: Timings,
 }

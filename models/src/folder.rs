@@ -59,24 +59,21 @@ impl Default for Temperatures {
     }
 }
 
-/// Thresholds of the reply decision that fit this model, chosen on validation data.
+/// Thresholds of the reply decision that fit this model, chosen on validation data. Those of answers are kept with the reply
+/// store, because they depend on what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// Least calibrated probability of the first intent.
     pub intent_confidence: f32,
     /// Least distance between the first and the second intent.
     pub intent_gap: f32,
-    /// Least cosine similarity of the best reply.
-    pub reply_score: f32,
-    /// Cosine similarity from which a reply is trusted though the intent is unsure, or has no reply of its own.
-    pub sure_score: f32,
     /// Probability from which a message counts as negative.
     pub negative: f32,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { intent_confidence: 0.5, intent_gap: 0.1, reply_score: 0.6, sure_score: 0.9, negative: 0.6 }
+        Self { intent_confidence: 0.5, intent_gap: 0.1, negative: 0.6 }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Training and serving share every line of this crate, so they cannot drift apart. One forward pass gives three things:
 //! what the customer wants (intent), how they feel (sentiment), and where the best answer lies (embedding).
 
+mod binomial;
 mod checkpoint;
 mod encoder;
 mod error;
@@ -15,9 +16,11 @@ mod lexical;
 mod masked;
 mod model;
 mod parameters;
+pub mod selective;
 pub mod text;
 mod tokenizer;
 
+pub use binomial::binomial_at_most;
 pub use checkpoint::{LoadReport, read_checkpoint};
 pub use encoder::{BertConfig, Encoder, HiddenAct, Mode, ServingPrecision};
 pub use error::ModelError;

@@ -6,7 +6,8 @@
 //! server would be lenient it insists: writes and indexes must be waited for, counts must be exact, and a field must be indexed
 //! before it is filtered by.
 //!
-//! It does not keep anything on disk, search approximately, know TLS, named or sparse vectors, or distribute. Nor can it tell
+//! It does not keep anything on disk, search approximately, know TLS, or distribute; options that make a real server faster or
+//! smaller (quantization, where vectors and payloads lie) are taken and ignored. Nor can it tell
 //! whether a real server understands what the client sends; `YINGDA_TEST_QDRANT_URL` lets the same tests ask one.
 
 use std::{
@@ -20,16 +21,17 @@ use qdrant_client::qdrant::{
     self, AliasDescription, ChangeAliases, CollectionConfig, CollectionDescription, CollectionInfo,
     CollectionOperationResponse, CountPoints, CountResponse, CountResult, CreateCollection, CreateFieldIndexCollection,
     DeleteCollection, Distance, Filter, GetCollectionInfoRequest, GetCollectionInfoResponse, ListAliasesRequest,
-    ListAliasesResponse, ListCollectionsRequest, ListCollectionsResponse, PointId, PointStruct,
-    PointsOperationResponse, QueryPoints, QueryResponse, Range, ScoredPoint, UpdateResult, UpdateStatus, UpsertPoints,
-    Value, Vector,
+    ListAliasesResponse, ListCollectionsRequest, ListCollectionsResponse, Modifier, PointId, PointStruct,
+    PointsOperationResponse, QueryPoints, QueryResponse, Range, ScoredPoint, SparseVector, UpdateResult, UpdateStatus,
+    UpsertPoints, Value, Vector, VectorOutput, VectorsOutput,
     alias_operations::Action,
     collections_server::{Collections, CollectionsServer},
     condition::ConditionOneOf,
     point_id::PointIdOptions,
     points_server::{Points, PointsServer},
-    query, value, vector, vector_input, vectors, vectors_config,
+    query, value, vector, vector_input, vector_output, vectors, vectors_config, vectors_output,
     with_payload_selector::SelectorOptions,
+    with_vectors_selector,
 };
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
@@ -93,15 +95,35 @@ struct Content {
 }
 
 struct Collection {
-    dimension: usize,
+    /// Dense vectors by name, with their dimension.
+    dense: HashMap<String, usize>,
+    /// Names of the sparse vectors; all weigh their terms by inverse document frequency.
+    sparse: HashSet<String>,
     metadata: HashMap<String, Value>,
     indexed: HashSet<String>,
     points: BTreeMap<String, Point>,
 }
 
 struct Point {
-    vector: Vec<f32>,
+    dense: HashMap<String, Vec<f32>>,
+    sparse: HashMap<String, SparseVector>,
     payload: HashMap<String, Value>,
+}
+
+impl Point {
+    fn vectors(&self) -> VectorsOutput {
+        let dense = self.dense.iter().map(|(name, data)| {
+            (name.clone(), vector_output::Vector::Dense(qdrant::DenseVector { data: data.clone() }))
+        });
+        let sparse =
+            self.sparse.iter().map(|(name, terms)| (name.clone(), vector_output::Vector::Sparse(terms.clone())));
+        let vectors = dense
+            .chain(sparse)
+            .map(|(name, vector)| (name, VectorOutput { vector: Some(vector), ..Default::default() }))
+            .collect();
+        let named = qdrant::NamedVectorsOutput { vectors };
+        VectorsOutput { vectors_options: Some(vectors_output::VectorsOptions::Vectors(named)) }
+    }
 }
 
 impl Service {
@@ -122,14 +144,80 @@ impl Content {
 
 impl Collection {
     /// The vector at length 1, as a server keeps it for cosine.
-    fn normalise(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, Status> {
-        if vector.len() != self.dimension {
-            let message = format!("Vector dimension error: expected dim: {}, got {}", self.dimension, vector.len());
+    fn normalise(&self, name: &str, mut vector: Vec<f32>) -> Result<Vec<f32>, Status> {
+        let Some(&dimension) = self.dense.get(name) else {
+            return Err(Status::invalid_argument(format!("Not existing vector name error: {name}")));
+        };
+        if vector.len() != dimension {
+            let message = format!("Vector dimension error: expected dim: {dimension}, got {}", vector.len());
             return Err(Status::invalid_argument(message));
         }
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         vector.iter_mut().for_each(|x| *x /= length);
         Ok(vector)
+    }
+
+    /// Points that pass the filter, by how near they are to a vector, nearest first; sparse ones only where a term is shared.
+    fn nearest(
+        &self,
+        query: Option<qdrant::Query>,
+        using: Option<String>,
+        filter: Option<Filter>,
+        limit: u64,
+    ) -> Result<Vec<(&String, f32)>, Status> {
+        let Some(query::Variant::Nearest(qdrant::VectorInput { variant: Some(wanted) })) =
+            query.and_then(|query| query.variant)
+        else {
+            return Err(unknown("a search that is not for what is nearest to a vector"));
+        };
+        if limit == 0 {
+            return Err(Status::invalid_argument(
+                "Validation error in body: limit: value 0 invalid, must be 1 or larger",
+            ));
+        }
+        let using = using.unwrap_or_default();
+        let ranges = self.ranges(filter)?;
+        let passing = self
+            .points
+            .iter()
+            .filter(|(_, point)| ranges.iter().all(|(key, range)| in_range(point.payload.get(key), range)));
+        let mut found: Vec<(&String, f32)> = match wanted {
+            vector_input::Variant::Dense(wanted) => {
+                let wanted = self.normalise(&using, wanted.data)?;
+                let near = |point: &Point| Some(point.dense.get(&using)?.iter().zip(&wanted).map(|(a, b)| a * b).sum());
+                passing.filter_map(|(id, point)| Some((id, near(point)?))).collect()
+            }
+            vector_input::Variant::Sparse(wanted) if self.sparse.contains(&using) => {
+                let having = |term: u32| {
+                    let has = |point: &&Point| point.sparse.get(&using).is_some_and(|own| own.indices.contains(&term));
+                    self.points.values().filter(has).count() as f32
+                };
+                let all = self.points.values().filter(|point| point.sparse.contains_key(&using)).count() as f32;
+                let terms: HashMap<u32, f32> = wanted
+                    .indices
+                    .iter()
+                    .zip(&wanted.values)
+                    .map(|(term, value)| {
+                        (*term, value * (1.0 + (all - having(*term) + 0.5) / (having(*term) + 0.5)).ln())
+                    })
+                    .collect();
+                let near = |point: &Point| {
+                    let own = point.sparse.get(&using)?;
+                    let shared: Vec<f32> = own
+                        .indices
+                        .iter()
+                        .zip(&own.values)
+                        .filter_map(|(term, value)| Some(terms.get(term)? * value))
+                        .collect();
+                    (!shared.is_empty()).then(|| shared.iter().sum())
+                };
+                passing.filter_map(|(id, point)| Some((id, near(point)?))).collect()
+            }
+            _ => return Err(unknown("a vector of this kind and name")),
+        };
+        found.sort_by(|a, b| b.1.total_cmp(&a.1));
+        found.truncate(limit as usize);
+        Ok(found)
     }
 
     /// The ranges that all must hold; nothing else can be filtered by.
@@ -214,21 +302,23 @@ impl Collections for Service {
         let mut request = request.into_inner();
         let name = std::mem::take(&mut request.collection_name);
         let metadata = std::mem::take(&mut request.metadata);
-        let Some(vectors_config::Config::Params(vectors)) =
+        let Some(vectors_config::Config::ParamsMap(vectors)) =
             request.vectors_config.take().and_then(|vectors| vectors.config)
         else {
-            return Err(unknown("named vectors"));
+            return Err(unknown("a vector without a name"));
         };
-        insist(vectors.distance() == Distance::Cosine, "a distance that is not cosine")?;
+        let cosine = vectors.map.values().all(|vector| vector.distance() == Distance::Cosine);
+        insist(cosine, "a distance that is not cosine")?;
+        let dense = vectors.map.into_iter().map(|(name, vector)| (name, vector.size as usize)).collect();
+        let sparse = request.sparse_vectors_config.take().unwrap_or_default().map;
+        insist(sparse.values().all(|sparse| sparse.modifier() == Modifier::Idf), "terms that all weigh the same")?;
         nothing_else(request)?;
         let mut content = self.content();
         if content.collections.contains_key(&name) || content.aliases.contains_key(&name) {
             return Err(Status::already_exists(format!("Collection `{name}` already exists!")));
         }
-        let dimension = vectors.size as usize;
-        content
-            .collections
-            .insert(name, Collection { dimension, metadata, indexed: HashSet::new(), points: BTreeMap::new() });
+        let (sparse, indexed) = (sparse.into_keys().collect(), HashSet::new());
+        content.collections.insert(name, Collection { dense, sparse, metadata, indexed, points: BTreeMap::new() });
         done()
     }
 
@@ -288,8 +378,19 @@ impl Collections for Service {
         Ok(Response::new(ListAliasesResponse { aliases: aliases.collect(), ..Default::default() }))
     }
 
+    async fn update(
+        &self,
+        request: Request<qdrant::UpdateCollection>,
+    ) -> Result<Response<CollectionOperationResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        let metadata = std::mem::take(&mut request.metadata);
+        nothing_else(request)?;
+        self.content().collection(&name)?.metadata.extend(metadata);
+        done()
+    }
+
     unanswered! {
-        update(UpdateCollection) -> CollectionOperationResponse,
         list_collection_aliases(ListCollectionAliasesRequest) -> ListAliasesResponse,
         collection_cluster_info(CollectionClusterInfoRequest) -> CollectionClusterInfoResponse,
         collection_exists(CollectionExistsRequest) -> CollectionExistsResponse,
@@ -328,13 +429,25 @@ impl Points for Service {
             let Some(PointIdOptions::Uuid(id)) = id.and_then(|id| id.point_id_options) else {
                 return Err(unknown("a point id that is not a UUID"));
             };
-            let Some(vectors::VectorsOptions::Vector(Vector { vector: Some(vector::Vector::Dense(vector)), .. })) =
-                vectors.and_then(|vectors| vectors.vectors_options)
+            let Some(vectors::VectorsOptions::Vectors(named)) = vectors.and_then(|vectors| vectors.vectors_options)
             else {
-                return Err(unknown("a vector that is not one dense one"));
+                return Err(unknown("a vector without a name"));
             };
-            let vector = collection.normalise(vector.data)?;
-            collection.points.insert(id, Point { vector, payload });
+            let (mut dense, mut sparse) = (HashMap::new(), HashMap::new());
+            for (name, Vector { vector, .. }) in named.vectors {
+                match vector {
+                    Some(vector::Vector::Dense(vector)) => {
+                        let vector = collection.normalise(&name, vector.data)?;
+                        dense.insert(name, vector);
+                    }
+                    Some(vector::Vector::Sparse(vector)) if collection.sparse.contains(&name) => {
+                        insist(vector.indices.len() == vector.values.len(), "terms without values")?;
+                        sparse.insert(name, vector);
+                    }
+                    _ => return Err(unknown("a vector of this kind and name")),
+                }
+            }
+            collection.points.insert(id, Point { dense, sparse, payload });
         }
         completed()
     }
@@ -351,40 +464,54 @@ impl Points for Service {
     async fn query(&self, request: Request<QueryPoints>) -> Result<Response<QueryResponse>, Status> {
         let mut request = request.into_inner();
         let name = std::mem::take(&mut request.collection_name);
-        let filter = request.filter.take();
         let limit = request.limit.take().unwrap_or(10);
         let with_payload = request.with_payload.take().and_then(|payload| payload.selector_options);
-        let Some(query::Variant::Nearest(qdrant::VectorInput { variant: Some(vector_input::Variant::Dense(wanted)) })) =
-            request.query.take().and_then(|query| query.variant)
-        else {
-            return Err(unknown("a query that is not for what is nearest to a dense vector"));
-        };
+        let with_vectors = request.with_vectors.take().and_then(|vectors| vectors.selector_options);
+        insist(with_payload == Some(SelectorOptions::Enable(true)), "a query without payloads")?;
+        let all_vectors = Some(with_vectors_selector::SelectorOptions::Enable(true));
+        insist(with_vectors == all_vectors, "a query without vectors")?;
         // They tune an approximate search; this one is exact.
         request.params = None;
+        let (query, using) = (request.query.take(), request.using.take());
+        let (filter, prefetches) = (request.filter.take(), std::mem::take(&mut request.prefetch));
         nothing_else(request)?;
-        insist(with_payload == Some(SelectorOptions::Enable(true)), "a query without payloads")?;
-        if limit == 0 {
-            return Err(Status::invalid_argument(
-                "Validation error in body: limit: value 0 invalid, must be 1 or larger",
-            ));
-        }
         let mut content = self.content();
         let collection = content.collection(&name)?;
-        let wanted = collection.normalise(wanted.data)?;
-        let ranges = collection.ranges(filter)?;
-        let mut result: Vec<ScoredPoint> = collection
-            .points
-            .iter()
-            .filter(|(_, point)| ranges.iter().all(|(key, range)| in_range(point.payload.get(key), range)))
-            .map(|(id, point)| ScoredPoint {
-                id: Some(PointId::from(id.clone())),
-                payload: point.payload.clone(),
-                score: point.vector.iter().zip(&wanted).map(|(a, b)| a * b).sum(),
-                ..Default::default()
+        let found: Vec<(&String, f32)> = if prefetches.is_empty() {
+            collection.nearest(query, using, filter, limit)?
+        } else {
+            let Some(query::Variant::Rrf(rrf)) = query.and_then(|query| query.variant) else {
+                return Err(unknown("fusing in another way than by reciprocal ranks"));
+            };
+            let constant = rrf.k.unwrap_or(2);
+            let mut fused: BTreeMap<&String, f32> = BTreeMap::new();
+            for mut search in prefetches {
+                search.params = None;
+                let (query, using, filter) = (search.query.take(), search.using.take(), search.filter.take());
+                let limit = search.limit.take().unwrap_or(10);
+                nothing_else(search)?;
+                for (rank, (id, _)) in collection.nearest(query, using, filter, limit)?.into_iter().enumerate() {
+                    *fused.entry(id).or_default() += 1.0 / (rank as u32 + constant) as f32;
+                }
+            }
+            let mut fused: Vec<_> = fused.into_iter().collect();
+            fused.sort_by(|a, b| b.1.total_cmp(&a.1));
+            fused.truncate(limit as usize);
+            fused
+        };
+        let result = found
+            .into_iter()
+            .map(|(id, score)| {
+                let point = &collection.points[id];
+                ScoredPoint {
+                    id: Some(PointId::from(id.clone())),
+                    payload: point.payload.clone(),
+                    score,
+                    vectors: Some(point.vectors()),
+                    ..Default::default()
+                }
             })
             .collect();
-        result.sort_by(|a, b| b.score.total_cmp(&a.score));
-        result.truncate(limit as usize);
         Ok(Response::new(QueryResponse { result, ..Default::default() }))
     }
 

@@ -15,8 +15,9 @@ use qdrant_client::Qdrant;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use yingda_engine::{
-    EngineError, Hit, KnowledgeEntry, StoreConfig,
-    store::{Contents, EdgeStore, ReplyStore, Store, StoredReply},
+    EngineError, Hit, KnowledgeEntry, StoreConfig, Tuning,
+    store::{Candidate, Contents, EdgeStore, FORMAT, Method, ReplyStore, SearchQuery, Store, StoredReply},
+    terms::Terms,
 };
 
 use crate::qdrant_stand_in::StandIn;
@@ -110,12 +111,23 @@ fn entry(id: &str) -> KnowledgeEntry {
 }
 
 fn reply(id: &str, embedding: Vec<f32>) -> StoredReply {
-    StoredReply { entry: entry(id), wording: format!("{id}是什么？"), embedding }
+    worded(id, &format!("{id}是什么？"), embedding)
+}
+
+fn worded(id: &str, wording: &str, embedding: Vec<f32>) -> StoredReply {
+    StoredReply { entry: entry(id), wording: wording.into(), embedding, terms: Terms::of_wording(wording, 9.0) }
 }
 
 fn contents(model_id: &str, replies: &[StoredReply]) -> Contents {
     let entries = replies.iter().map(|reply| &reply.entry.id).collect::<BTreeSet<_>>().len();
-    Contents { model_id: model_id.into(), dimension: DIMENSION, entries }
+    Contents {
+        format: FORMAT,
+        model_id: model_id.into(),
+        dimension: DIMENSION,
+        entries,
+        wordings: replies.len(),
+        tuning: None,
+    }
 }
 
 async fn fill(store: &Store, replies: Vec<StoredReply>) {
@@ -151,8 +163,31 @@ fn entries_at(directions: Vec<Vec<f32>>, name: &str) -> Vec<StoredReply> {
     directions.into_iter().enumerate().map(|(i, direction)| reply(&format!("{name}{i:03}"), direction)).collect()
 }
 
+/// By embedding alone.
+fn dense(embedding: Vec<f32>) -> SearchQuery {
+    SearchQuery { embedding, terms: Terms::default(), method: Method::Dense, exact: false }
+}
+
+/// The first `limit` entries, each by its nearest wording.
+fn hits(candidates: Vec<Candidate>, limit: usize) -> Vec<Hit> {
+    let hit = |candidate: Candidate| Hit {
+        score: candidate.cosine(),
+        matched: candidate.wordings[0].text.clone(),
+        knowledge_id: candidate.knowledge_id,
+        question: candidate.question,
+        answer: candidate.answer,
+        intent: candidate.intent,
+        probability: 0.0,
+    };
+    candidates.into_iter().take(limit).map(hit).collect()
+}
+
+async fn near(store: &Store, embedding: Vec<f32>, limit: usize) -> Vec<Hit> {
+    hits(store.search(MODEL, &dense(embedding), limit, TODAY).await.unwrap(), limit)
+}
+
 async fn search(store: &Store, limit: usize, day: i64) -> Vec<Hit> {
-    store.search(MODEL, asked(), limit, day).await.unwrap()
+    hits(store.search(MODEL, &dense(asked()), limit, day).await.unwrap(), limit)
 }
 
 fn ids(hits: &[Hit]) -> Vec<&str> {
@@ -172,11 +207,14 @@ async fn suite(open: impl AsyncFn() -> Store) {
     what_is_written_is_found_in_order_of_cosine(&store).await;
     an_entry_is_found_once_however_many_wordings_it_has(&store).await;
     the_nearest_of_many_are_found(&store).await;
+    wordings_are_found_by_their_words(&store).await;
+    both_ways_are_fused(&store).await;
     only_what_is_valid_on_the_day_is_found(&store).await;
     replacing_changes_everything_at_once(&store).await;
     content_of_another_model_is_refused(&store).await;
     a_malformed_day_names_the_entry_and_changes_nothing(&store).await;
     let store = what_was_written_survives_reopening(store, &open).await;
+    let store = tuning_stays_with_its_content(store, &open).await;
     searches_during_a_replacement_see_one_whole_content(store).await;
 }
 
@@ -211,7 +249,8 @@ async fn an_entry_is_found_once_however_many_wordings_it_has(store: &Store) {
     for entry in 0..entries {
         for wording in (0..wordings).rev() {
             let written = reply(&format!("问{entry}"), at_cosine(cosine(entry, wording)));
-            replies.push(StoredReply { wording: format!("说法{wording}"), ..written });
+            let wording = format!("说法{wording}");
+            replies.push(StoredReply { terms: Terms::of_wording(&wording, 9.0), wording, ..written });
         }
     }
     fill(store, replies).await;
@@ -247,13 +286,81 @@ async fn the_nearest_of_many_are_found(store: &Store) {
         let mut wanted: Vec<_> = replies.iter().map(|reply| (reply.entry.id.as_str(), cosine(reply))).collect();
         wanted.sort_by(|a, b| b.1.total_cmp(&a.1));
         wanted.truncate(10);
-        let hits = store.search(MODEL, question.clone(), 10, TODAY).await.unwrap();
+        let hits = near(store, question.clone(), 10).await;
         let nearest: Vec<_> = wanted.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids(&hits), nearest, "question {number}: the nearest must be found, in order");
         for (hit, (id, cosine)) in hits.iter().zip(wanted) {
             assert!(close(hit.score, cosine), "question {number}: {id} has cosine {cosine}, not {}", hit.score);
         }
     }
+}
+
+/// Nearest by embedding is what shares no word, and the other way round.
+fn crossed() -> Vec<StoredReply> {
+    vec![
+        worded("甲", "运费由谁承担", at_cosine(0.9)),
+        worded("乙", "退货运费谁出", at_cosine(0.2)),
+        worded("丙", "怎么退货", at_cosine(0.5)),
+        worded("丁", "怎么开发票", at_cosine(0.4)),
+        worded("戊", "？？", at_cosine(0.3)),
+    ]
+}
+
+fn with_words(text: &str, method: Method) -> SearchQuery {
+    SearchQuery { embedding: asked(), terms: Terms::of_query(text), method, exact: false }
+}
+
+async fn wordings_are_found_by_their_words(store: &Store) {
+    fill(store, crossed()).await;
+    let by_words = async |text: &str| {
+        let found = store.search(MODEL, &with_words(text, Method::Sparse), 5, TODAY).await.unwrap();
+        found.iter().map(|candidate| candidate.knowledge_id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(by_words("退货运费谁出").await, ["乙", "丙", "甲"], "most shared and rarest words first, none last");
+    assert_eq!(by_words("发票").await, ["丁"], "only what shares a word must be found");
+    assert_eq!(by_words("！！").await, [""; 0], "nothing can be found by signs alone");
+    let found = store.search(MODEL, &with_words("发票", Method::Sparse), 5, TODAY).await.unwrap();
+    let wording = &found[0].wordings[0];
+    assert!(close(wording.cosine, 0.4), "the cosine must come along: {wording:?}");
+    assert_eq!(wording.terms, Terms::of_query("怎么开发票").indices, "the terms must come along");
+    let filler = store.search(MODEL, &with_words("不要紧", Method::Fused), 5, TODAY).await.unwrap();
+    assert_eq!(filler.len(), 5, "what shares no word is still found by meaning");
+}
+
+async fn both_ways_are_fused(store: &Store) {
+    fill(store, crossed()).await;
+    let found = store.search(MODEL, &with_words("退货运费谁出", Method::Fused), 5, TODAY).await.unwrap();
+    let rank = |first: usize, second: Option<usize>| {
+        let one = |rank: usize| 1.0 / (rank + 60) as f32;
+        one(first) + second.map_or(0.0, one)
+    };
+    // Ranks by embedding 甲 丙 丁 戊 乙, by words 乙 丙 甲.
+    let expected = [
+        ("甲", rank(0, Some(2))),
+        ("丙", rank(1, Some(1))),
+        ("乙", rank(4, Some(0))),
+        ("丁", rank(2, None)),
+        ("戊", rank(3, None)),
+    ];
+    for ((candidate, (id, score)), place) in found.iter().zip(expected).zip(1..) {
+        assert_eq!(candidate.knowledge_id, id, "place {place}: {found:?}");
+        assert!((candidate.score() - score).abs() < 1e-6, "{id} must have the fused score {score}: {candidate:?}");
+    }
+    assert_eq!(found.len(), 5);
+}
+
+async fn tuning_stays_with_its_content(store: Store, open: &impl AsyncFn() -> Store) -> Store {
+    let replies = entries_at(directions(11, 4), "调");
+    fill(&store, replies.clone()).await;
+    let tuning = Tuning { questions: 77, ..Tuning::default() };
+    store.keep_tuning(tuning.clone()).await.unwrap();
+    let tuned = Some(Contents { tuning: Some(tuning), ..contents(MODEL, &replies) });
+    assert_eq!(store.contents().await.unwrap(), tuned, "what was tuned must be in the contents");
+    drop(store);
+    let store = open().await;
+    assert_eq!(store.contents().await.unwrap(), tuned, "what was tuned must survive reopening");
+    assert_eq!(search(&store, 4, TODAY).await.len(), 4, "tuning must not touch what is found");
+    store
 }
 
 async fn only_what_is_valid_on_the_day_is_found(store: &Store) {
@@ -307,9 +414,9 @@ async fn content_of_another_model_is_refused(store: &Store) {
     };
     let replies = entries_at(directions(5, 5), "异");
     store.replace(contents(ANOTHER_MODEL, &replies), replies).await.unwrap();
-    refused("a search", store.search(MODEL, asked(), 3, TODAY).await.err());
+    refused("a search", store.search(MODEL, &dense(asked()), 3, TODAY).await.err());
     refused("a refresh", store.refresh(MODEL).await.err());
-    let hits = store.search(ANOTHER_MODEL, asked(), 3, TODAY).await.unwrap();
+    let hits = store.search(ANOTHER_MODEL, &dense(asked()), 3, TODAY).await.unwrap();
     assert_eq!(hits.len(), 3, "the model that filled the store must still find what is there");
 }
 
@@ -355,7 +462,7 @@ async fn searches_during_a_replacement_see_one_whole_content(store: Store) {
                 let mut last = false;
                 while !last {
                     last = replaced.load(Ordering::SeqCst);
-                    let hits = store.search(MODEL, question.clone(), LIMIT, TODAY).await.unwrap();
+                    let hits = near(&store, question.clone(), LIMIT).await;
                     let of = |name: char| hits.iter().filter(|hit| hit.knowledge_id.starts_with(name)).count();
                     let seen = (of('甲'), of('乙'));
                     assert!(seen == (LIMIT, 0) || seen == (0, LIMIT), "{seen:?}: mixed, or not all of one content");
@@ -410,7 +517,15 @@ async fn all_homes_give_the_same_answers() {
         fill(&store, many()).await;
         let mut hits = Vec::new();
         for question in questions() {
-            hits.push(store.search(MODEL, question, 10, TODAY).await.unwrap());
+            hits.push(near(&store, question, 10).await);
+        }
+        for (number, question) in questions().into_iter().enumerate() {
+            let terms = Terms::of_query(&format!("问{:03}是什么", number * 7));
+            let query = SearchQuery { embedding: question, terms, method: Method::Fused, exact: false };
+            let mut candidates = store.search(MODEL, &query, 10, TODAY).await.unwrap();
+            // Equal ranks are in no order that a store promises.
+            candidates.sort_by(|a, b| b.cosine().total_cmp(&a.cosine()));
+            hits.push(self::hits(candidates, 30));
         }
         answers.push((store.describe(), hits));
     }
@@ -532,6 +647,18 @@ async fn damaged_contents_are_explained() {
         drop(writer);
         drop(open(&config).await);
     }
+}
+
+#[tokio::test]
+async fn content_of_another_version_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let config = edge(folder.path());
+    let replies = entries_at(directions(1, 3), "旧");
+    let store = open(&config).await;
+    store.replace(Contents { format: FORMAT - 1, ..contents(MODEL, &replies) }, replies).await.unwrap();
+    let error = store.search(MODEL, &dense(asked()), 3, TODAY).await.unwrap_err();
+    assert!(matches!(error, EngineError::StoreOfAnotherVersion { .. }), "{error:?}");
+    assert!(error.to_string().contains("yingda index"), "what to do? {error}");
 }
 
 // At a server only.

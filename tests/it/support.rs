@@ -62,8 +62,7 @@ pub(crate) fn say(line: &str) {
 
 /// Thresholds that make decisions predictable whatever a model thinks: what is asked word for word is answered, the rest is
 /// asked about once.
-pub(crate) const WORD_FOR_WORD: Thresholds =
-    Thresholds { intent_confidence: 1.0, intent_gap: 1.0, reply_score: 1.0, sure_score: 0.9999, negative: 1.0 };
+pub(crate) const WORD_FOR_WORD: Thresholds = Thresholds { intent_confidence: 1.0, intent_gap: 1.0, negative: 1.0 };
 
 /// Writes a model folder in a moment. Its rankings mean nothing; everything else about it is real.
 pub(crate) fn tiny_service_model(folder: &Path) {

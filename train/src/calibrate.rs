@@ -47,7 +47,7 @@ pub fn confidence_threshold(rows: &[(Vec<f32>, usize)], precision: f64) -> (f32,
 /// The least score at which the rows `(score, right)` at or above it are right with at least `precision`, and their share.
 ///
 /// When no score is enough, the one above which rows are right most often.
-pub fn precise_threshold(mut scored: Vec<(f32, bool)>, precision: f64) -> (f32, f64) {
+fn precise_threshold(mut scored: Vec<(f32, bool)>, precision: f64) -> (f32, f64) {
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     // The first rows can be right by luck: a threshold must rest on 20 of them, or on all there are.
     let least = scored.len().min(20);
@@ -69,36 +69,6 @@ pub fn precise_threshold(mut scored: Vec<(f32, bool)>, precision: f64) -> (f32, 
         }
     }
     chosen.unwrap_or((fallback.0, fallback.1))
-}
-
-/// The least confidence and the least reply score at which replies of the intent are right with at least `precision`, and the
-/// share of rows that reach both.
-///
-/// `rows` are `(confidence, score of the best reply of that intent, whether the intent is right)`; what nothing answers is a row
-/// that is never right. Of all pairs that keep the precision the one that answers most is taken; when none does, the one that
-/// is right most often. The two judge each other, so together they may be lower than either alone.
-pub fn reply_thresholds(rows: &[(f32, f32, bool)], precision: f64) -> (f32, f32, f64) {
-    // A threshold must rest on 20 rows, or on all there are.
-    let least = rows.len().min(20);
-    let (mut chosen, mut fallback) = (None, (0.9f32, 0.9f32, 0usize, -1.0f64));
-    for confidence in (6..=19).map(|step| step as f32 * 0.05) {
-        for score in (25..=48).map(|step| step as f32 * 0.02) {
-            let accepted = rows.iter().filter(|row| row.0 >= confidence && row.1 >= score);
-            let (count, right) = accepted.fold((0, 0), |sum, row| (sum.0 + 1, sum.1 + usize::from(row.2)));
-            if count < least.max(1) {
-                continue;
-            }
-            let reached = right as f64 / count as f64;
-            if reached >= precision && chosen.is_none_or(|(_, _, best)| count > best) {
-                chosen = Some((confidence, score, count));
-            }
-            if reached > fallback.3 {
-                fallback = (confidence, score, count, reached);
-            }
-        }
-    }
-    let (confidence, score, count) = chosen.unwrap_or((fallback.0, fallback.1, fallback.2));
-    (confidence, score, count as f64 / rows.len().max(1) as f64)
 }
 
 /// The probability of `negative` from which calling a message negative gives the best F1.
@@ -151,21 +121,5 @@ mod tests {
         let accepted: Vec<_> = rows.iter().filter(|row| row.0[0] >= threshold).collect();
         let right = accepted.iter().filter(|row| row.1 == 0).count() as f64 / accepted.len() as f64;
         assert!(right >= 0.95 && share > 0.5, "{threshold} {share} {right}");
-    }
-
-    #[test]
-    fn two_gates_together_keep_the_promised_precision() {
-        // Right where either is high; a confidence of 0.5 is right only with a near reply.
-        let rows: Vec<(f32, f32, bool)> = (0..200)
-            .map(|row| {
-                let (confidence, score) = (0.3 + (row % 20) as f32 / 30.0, 0.5 + (row / 20) as f32 / 20.0);
-                (confidence, score, confidence + score > 1.2)
-            })
-            .collect();
-        let (confidence, score, share) = reply_thresholds(&rows, 0.95);
-        let accepted: Vec<_> = rows.iter().filter(|row| row.0 >= confidence && row.1 >= score).collect();
-        let right = accepted.iter().filter(|row| row.2).count() as f64 / accepted.len() as f64;
-        assert!(right >= 0.95 && share > 0.4, "{confidence} {score} {share} {right}");
-        assert_eq!(reply_thresholds(&[], 0.95).2, 0.0);
     }
 }

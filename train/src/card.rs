@@ -116,15 +116,11 @@ pub(crate) fn card(about: &About<'_>) -> String {
     say(format_args!("- Temperatures: intent {:.3}, sentiment {:.3}", temperatures.intent, temperatures.sentiment));
     say(format_args!(
         "- An intent is trusted from probability {:.3} (aim: {:.0} % right) with a distance of {:.2} to the second; a message \
-         counts as negative from {:.2}",
+         counts as negative from {:.2}\n",
         thresholds.intent_confidence,
         config.precision * 100.0,
         thresholds.intent_gap,
         thresholds.negative
-    ));
-    say(format_args!(
-        "- A reply is trusted from cosine {:.3}, against the intent from {:.3}\n",
-        thresholds.reply_score, thresholds.sure_score
     ));
     say(format_args!(
         "## Epochs\n\n| epoch | training loss | intent macro-F1 | sentiment macro-F1 | recall@1 |\n|---|---|---|---|---|"

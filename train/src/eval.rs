@@ -8,6 +8,7 @@ use std::{
 use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
 use yingda_datasets::{ColumnMap, load, write_atomically, write_frame};
+use yingda_models::selective::RiskCoverage;
 use yingda_models::{Batch, Encoded, Labels, ModelFolder, ModelSettings, MultiTaskModel, Output};
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     fit::write_json,
     metrics::{Reliability, TaskScores, best},
     output,
-    selective::RiskCoverage,
     statistics::rows_by_session,
 };
 

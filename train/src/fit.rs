@@ -241,7 +241,6 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     let pairs = (!data.knowledge.entries.is_empty())
         .then(|| KnowledgePairs::new(&data.knowledge.entries, &tokenizer))
         .transpose()?;
-    let entry_intents: Vec<Option<String>> = data.knowledge.entries.iter().map(|entry| entry.intent.clone()).collect();
     describe(&model, &report, &labels, [&train, &validation, &test], pairs.is_some(), &data.notes);
 
     let mut run = Run {
@@ -283,11 +282,9 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     let (settings, retrieval) = Thresholding {
         config: &config,
         model: &model,
-        labels: &labels,
         validation: &validation,
         held_out: &held_out,
         pairs: pairs.as_ref(),
-        entry_intents: &entry_intents,
     }
     .choose(settings)?;
     let scored = eval::score_examples(&model, &settings, &test)?;

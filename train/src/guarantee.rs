@@ -14,6 +14,7 @@ use std::{
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use yingda_datasets::{ColumnMap, load};
+use yingda_models::selective::{Bound, Choice, GRID, Group, Row, Simulated, choose, rows_that_would_do, simulate};
 use yingda_models::{Guarantee, IntentGuarantee, ModelFolder, ModelSettings, fingerprint};
 
 use crate::{
@@ -22,7 +23,6 @@ use crate::{
     examples::{self, data_fingerprint},
     fit::write_json,
     output,
-    selective::{Bound, Choice, GRID, Group, Row, Simulated, choose, rows_that_would_do, simulate},
     statistics::rows_by_session,
 };
 

@@ -2,10 +2,10 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
+use yingda_models::selective::RiskCoverage;
 
 use crate::{
     calibrate,
-    selective::RiskCoverage,
     statistics::{self, Interval, Tally},
 };
 
@@ -226,7 +226,7 @@ impl TaskScores {
             after.negative_log_likelihood
         )];
         if let Some(curve) = &found.risk_coverage {
-            let within = |at: &crate::selective::CoverageAt| {
+            let within = |at: &yingda_models::selective::CoverageAt| {
                 format!("{:.1} % within {:.0} % wrong", at.coverage * 100.0, at.risk * 100.0)
             };
             let within: Vec<String> = curve.coverage_at.iter().map(within).collect();

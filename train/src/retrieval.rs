@@ -133,15 +133,11 @@ pub fn score(queries: &[(usize, Vec<f32>)], index: &[(usize, Vec<f32>)]) -> Retr
     scores
 }
 
-/// Scores of held-out wordings, and the index of `(entry, embedding)` that they were searched in.
+/// Scores of held-out wordings.
 ///
 /// # Errors
 /// When a tensor operation fails.
-#[expect(clippy::type_complexity, reason = "scores with an index of (entry, embedding)")]
-pub(crate) fn held_out(
-    model: &MultiTaskModel,
-    pairs: &KnowledgePairs,
-) -> Result<(RetrievalScores, Vec<(usize, Vec<f32>)>), TrainError> {
+pub(crate) fn held_out(model: &MultiTaskModel, pairs: &KnowledgePairs) -> Result<RetrievalScores, TrainError> {
     let embed = |rows: &[(usize, &Encoded)]| -> Result<Vec<(usize, Vec<f32>)>, TrainError> {
         let texts: Vec<&Encoded> = rows.iter().map(|row| row.1).collect();
         let embeddings = eval::embed(model, &texts)?;
@@ -149,7 +145,7 @@ pub(crate) fn held_out(
     };
     let index = embed(&pairs.indexed())?;
     let queries = embed(&pairs.held_out())?;
-    Ok((score(&queries, &index), index))
+    Ok(score(&queries, &index))
 }
 
 #[cfg(test)]

@@ -326,8 +326,7 @@ impl Run<'_> {
             })
             .transpose()?;
         let scores = self.scored(self.validation)?.scores(self.labels);
-        let retrieval =
-            self.pairs.map(|pairs| retrieval::held_out(self.model, pairs)).transpose()?.map(|found| found.0);
+        let retrieval = self.pairs.map(|pairs| retrieval::held_out(self.model, pairs)).transpose()?;
         // What is served is the whole model: its heads, and where there is knowledge its embedding too.
         let heads = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1);
         let parts: Vec<f64> = heads.chain(retrieval.as_ref().map(|scores| scores.recall_at_1)).collect();

@@ -170,6 +170,15 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for ApiQuery<T> {
     }
 }
 
+/// A cursor is the id of the last item of a page; anything else is refused.
+pub(super) fn cursor(text: Option<String>) -> Result<Option<String>, ApiError> {
+    text.map(|text| {
+        let id = uuid::Uuid::try_parse(&text).map_err(|_| ApiError::field("cursor", "须为上一页返回的 next_cursor"))?;
+        Ok(id.to_string())
+    })
+    .transpose()
+}
+
 /// A whole number of the query, within limits.
 pub(super) fn number(name: &str, text: Option<&str>, default: i64, least: i64, most: i64) -> Result<i64, ApiError> {
     let Some(text) = text else { return Ok(default) };

@@ -4,6 +4,7 @@ mod admin;
 mod chat;
 mod extract;
 mod health;
+mod knowledge;
 mod openapi;
 mod page;
 mod search;

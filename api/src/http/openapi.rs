@@ -7,7 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{AppState, admin, chat, health, search, sessions, tickets, understand};
+use super::{AppState, admin, chat, health, knowledge, search, sessions, tickets, understand};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,7 @@ use super::{AppState, admin, chat, health, search, sessions, tickets, understand
     tags(
         (name = "chat", description = "Messages and sessions (role caller)"),
         (name = "tickets", description = "Sessions that people answer (role agent)"),
+        (name = "knowledge", description = "What the knowledge holds and lacks (role agent)"),
         (name = "admin", description = "Model and keys (role admin)"),
         (name = "operation", description = "Probes and numbers (no key)"),
     ),
@@ -50,6 +51,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::take))
         .routes(routes!(tickets::reply))
         .routes(routes!(tickets::resolve))
+        .routes(routes!(knowledge::gaps))
         .routes(routes!(admin::reload))
         .routes(routes!(admin::keys, admin::create_key))
         .routes(routes!(admin::revoke_key))

@@ -34,7 +34,7 @@ fn default_limit() -> u32 {
 pub(super) struct SearchResponse {
     /// The model that read the text.
     model: String,
-    /// Best first, each entry once.
+    /// Likeliest first, each entry once.
     matches: Vec<SearchMatch>,
 }
 
@@ -52,13 +52,15 @@ pub(super) struct SearchMatch {
     /// The intent that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<String>,
+    /// Probability that its answer is right, in `[0, 1]`.
+    probability: f32,
     /// Cosine similarity, in `[-1, 1]`.
     score: f32,
 }
 
 /// Look knowledge up
 ///
-/// The entries nearest to a text, with their answers. Nothing is decided and nothing is stored.
+/// The entries that most likely answer a text, with their answers. Nothing is decided and nothing is stored.
 #[utoipa::path(
     post, path = "/v1/search", tag = "chat", request_body = SearchRequest, security(("api_key" = [])),
     responses(
@@ -90,6 +92,7 @@ pub(super) async fn search(
             matched: hit.matched,
             answer: hit.answer,
             intent: hit.intent,
+            probability: hit.probability,
             score: hit.score,
         })
         .collect();

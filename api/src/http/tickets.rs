@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::extract::{Agent, ApiJson, ApiPath, ApiQuery, OptionalJson, number};
+use super::extract::{Agent, ApiJson, ApiPath, ApiQuery, OptionalJson, cursor, number};
 use super::sessions::TurnBody;
 use crate::auth::Identity;
 use crate::chat::{IntentScore, Sentiment, checked_id, checked_text};
@@ -185,15 +185,6 @@ fn filter(status: Option<&str>) -> Result<TicketFilter, ApiError> {
             .map(TicketFilter::Status)
             .map_err(|()| ApiError::field("status", "取值无效，可用：new、assigned、in_progress、resolved、open")),
     }
-}
-
-/// A cursor is the id of the last ticket of a page; anything else is refused.
-fn cursor(text: Option<String>) -> Result<Option<String>, ApiError> {
-    text.map(|text| {
-        let id = uuid::Uuid::try_parse(&text).map_err(|_| ApiError::field("cursor", "须为上一页返回的 next_cursor"))?;
-        Ok(id.to_string())
-    })
-    .transpose()
 }
 
 /// An id of ours from the path. Whatever is no UUID is surely no ticket.

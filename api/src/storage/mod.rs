@@ -3,6 +3,7 @@
 //! Only this module and its children write SQL. Texts come here masked. Several writes that belong together go through
 //! one [`Tx`], which the caller commits.
 
+mod gaps;
 mod keys;
 mod sessions;
 mod tickets;
@@ -10,6 +11,7 @@ mod tickets;
 use std::path::Path;
 use std::time::Duration;
 
+pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;

@@ -12,21 +12,24 @@
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use qdrant_edge::{
-    Condition, CreateIndex, DEFAULT_VECTOR_NAME, Distance, EdgeConfigBuilder, EdgeShard, EdgeVectorParams,
-    FieldCondition, FieldIndexOperations, Filter, JsonPath, NamedQuery, PayloadFieldSchema, PayloadSchemaType, PointId,
-    PointInsertOperations, PointOperations, PointStruct, QueryEnum, Range, SearchRequest, UpdateOperation,
-    WithPayloadInterface, external::ordered_float::OrderedFloat,
+    Condition, CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
+    EdgeVectorParams, FieldCondition, FieldIndexOperations, Filter, Fusion, JsonPath, Modifier, NamedQuery,
+    PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, Prefetch,
+    QuantizationConfig, QuantizationSearchParams, QueryEnum, QueryRequest, Range, ScalarQuantizationConfig, ScalarType,
+    ScoredPoint, ScoringQuery, SearchParams, SparseVector, UpdateOperation, Vector, VectorInternal,
+    VectorStructInternal, Vectors, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
 };
 
 use super::{
-    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model,
-    group, point_id,
+    BEAM, CHUNK, Candidate, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, OVERSAMPLING,
+    POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, SearchQuery, StoredReply, check_model, cosine, group,
+    point_id,
 };
-use crate::{EngineError, Hit};
+use crate::{EngineError, ranking::Tuning, terms::Terms};
 
 /// Replies in a folder of this machine.
 pub struct EdgeStore {
@@ -37,7 +40,7 @@ pub struct EdgeStore {
 /// An open generation. Its lock lasts as long as it.
 struct Generation {
     name: String,
-    contents: Contents,
+    contents: RwLock<Contents>,
     shard: EdgeShard,
     _in_use: File,
 }
@@ -83,7 +86,7 @@ impl EdgeStore {
     }
 
     fn current(&self) -> Option<Arc<Generation>> {
-        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -93,43 +96,71 @@ impl ReplyStore for EdgeStore {
     }
 
     async fn contents(&self) -> Result<Option<Contents>, EngineError> {
-        Ok(self.current().map(|generation| generation.contents.clone()))
+        if let Some(generation) = self.current() {
+            return Ok(Some(generation.contents()));
+        }
+        // Opened for writing only: what cannot be read is about to be replaced.
+        let root = self.root.clone();
+        blocking(move || {
+            let Ok(Some(name)) = current_name(&root) else { return Ok(None) };
+            Ok(read_contents(&root.join(name), &root).ok())
+        })
+        .await
     }
 
     async fn replace(&self, contents: Contents, replies: Vec<StoredReply>) -> Result<(), EngineError> {
         let root = self.root.clone();
         let generation = blocking(move || Generation::write(&root, contents, &replies)).await?;
-        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(generation));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(generation));
         self.remove_old().await
     }
 
     async fn search(
         &self,
         model_id: &str,
-        embedding: Vec<f32>,
-        limit: usize,
+        query: &SearchQuery,
+        entries: usize,
         day: i64,
-    ) -> Result<Vec<Hit>, EngineError> {
+    ) -> Result<Vec<Candidate>, EngineError> {
         let Some(generation) = self.current() else { return Ok(Vec::new()) };
-        check_model(self, Some(&generation.contents), model_id)?;
+        check_model(self, Some(&generation.contents()), model_id)?;
+        let (root, query) = (self.root.clone(), query.clone());
+        blocking(move || generation.search(&query, entries, day).map_err(|message| failed(&root, message))).await
+    }
+
+    async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
         let root = self.root.clone();
-        blocking(move || generation.search(embedding, limit, day).map_err(|message| failed(&root, message))).await
+        let Some(generation) = self.current() else {
+            return Err(failed(&root, "it is empty; fill it first with `yingda index FILE`".into()));
+        };
+        blocking(move || {
+            let _writing = lock(&root.join("writing.lock"), &root)?;
+            generation.keep_tuning(&root, tuning)
+        })
+        .await
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
         let known = self.current();
-        let name = known.as_ref().map(|generation| generation.name.clone());
         let root = self.root.clone();
-        let fresh =
-            blocking(move || if current_name(&root)? == name { Ok(None) } else { Generation::open_current(&root) })
-                .await?;
+        let open = known.clone();
+        let fresh = blocking(move || match open {
+            // Another process may have tuned what is open here.
+            Some(open) if current_name(&root)?.as_ref() == Some(&open.name) => {
+                open.set_contents(read_contents(&root.join(&open.name), &root)?);
+                Ok(None)
+            }
+            _ => Generation::open_current(&root),
+        })
+        .await?;
         let Some(fresh) = fresh else {
-            return check_model(self, known.as_ref().map(|generation| &generation.contents), model_id);
+            let contents = known.as_ref().map(|generation| generation.contents());
+            return check_model(self, contents.as_ref(), model_id);
         };
-        check_model(self, Some(&fresh.contents), model_id)?;
+        check_model(self, Some(&fresh.contents()), model_id)?;
         // The old generation is locked for as long as anybody holds it.
         drop(known);
-        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(fresh));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(fresh));
         self.remove_old().await
     }
 }
@@ -138,19 +169,31 @@ impl Generation {
     fn open_current(root: &Path) -> Result<Option<Self>, EngineError> {
         let Some(name) = current_name(root)? else { return Ok(None) };
         let folder = root.join(&name);
-        let damaged = |what: String| {
-            failed(root, format!("{what}. Fill it again with `yingda index FILE`, which replaces what is there"))
-        };
-        let contents_path = folder.join("contents.json");
-        let contents = std::fs::read(&contents_path)
-            .map_err(|error| damaged(format!("{} cannot be read: {error}", contents_path.display())))?;
-        let contents: Contents = serde_json::from_slice(&contents)
-            .map_err(|error| damaged(format!("{} is damaged: {error}", contents_path.display())))?;
+        let contents = RwLock::new(read_contents(&folder, root)?);
         let in_use = lock(&folder.join("in-use.lock"), root)?;
         enough_space(root, OPEN_BYTES)?;
         let shard = EdgeShard::load(&folder.join("shard"), None)
-            .map_err(|error| damaged(format!("{} cannot be opened: {error}", folder.display())))?;
+            .map_err(|error| damaged(root, format!("{} cannot be opened: {error}", folder.display())))?;
         Ok(Some(Self { name, contents, shard, _in_use: in_use }))
+    }
+
+    fn contents(&self) -> Contents {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_contents(&self, contents: Contents) {
+        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = contents;
+    }
+
+    fn keep_tuning(&self, root: &Path, tuning: Tuning) -> Result<(), EngineError> {
+        let io = |error: std::io::Error| failed(root, format!("cannot be written: {error}"));
+        let contents = Contents { tuning: Some(tuning), ..self.contents() };
+        let folder = root.join(&self.name);
+        let beside = folder.join(".contents.json");
+        write_synced(&beside, &as_json(&contents)).map_err(io)?;
+        std::fs::rename(&beside, folder.join("contents.json")).map_err(io)?;
+        self.set_contents(contents);
+        Ok(())
     }
 
     fn write(root: &Path, contents: Contents, replies: &[StoredReply]) -> Result<Self, EngineError> {
@@ -164,20 +207,35 @@ impl Generation {
         let shard_path = folder.path().join("shard");
         std::fs::create_dir(&shard_path).map_err(io)?;
         let shard = Self::fill(root, &shard_path, &contents, replies)?;
-        let text = serde_json::to_vec_pretty(&contents).expect("plain data is always JSON");
-        write_synced(&folder.path().join("contents.json"), &text).map_err(io)?;
+        write_synced(&folder.path().join("contents.json"), &as_json(&contents)).map_err(io)?;
         let name = folder.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let pointer = root.join(".current");
         write_synced(&pointer, name.as_bytes()).map_err(io)?;
         let _ = folder.keep();
         std::fs::rename(&pointer, root.join("current")).map_err(io)?;
-        Ok(Self { name, contents, shard, _in_use: in_use })
+        Ok(Self { name, contents: RwLock::new(contents), shard, _in_use: in_use })
     }
 
     fn fill(root: &Path, path: &Path, contents: &Contents, replies: &[StoredReply]) -> Result<EdgeShard, EngineError> {
         let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
-        let vectors = EdgeVectorParams::builder(contents.dimension, Distance::Cosine).build();
-        let config = EdgeConfigBuilder::new().vector(DEFAULT_VECTOR_NAME, vectors).build();
+        let mut vectors = EdgeVectorParams::builder(contents.dimension, Distance::Cosine);
+        if replies.len() >= QUANTIZED_FROM {
+            // Eight bits of every number in memory; the whole vectors stay in files, for rescoring.
+            let scalar = ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: None, always_ram: Some(true) };
+            vectors = vectors.quantization_config(QuantizationConfig::from(scalar)).on_disk(true);
+        }
+        let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+        let config = EdgeConfigBuilder::new()
+            .vector(DENSE, vectors.build())
+            .sparse_vector(SPARSE, words)
+            .on_disk_payload(true)
+            .optimizers(EdgeOptimizersConfig {
+                // One segment, however large, is searched in one walk.
+                default_segment_number: Some(1),
+                max_segment_size: Some(SEGMENT_KIBIBYTES),
+                ..EdgeOptimizersConfig::default()
+            })
+            .build();
         let shard = EdgeShard::new(path, config).map_err(text)?;
         let fields = INTEGER_FIELDS
             .map(|field| (field, PayloadSchemaType::Integer))
@@ -197,7 +255,14 @@ impl Generation {
                 .map(|reply| {
                     let payload = Payload::new(reply, &contents.model_id)?;
                     let payload = serde_json::to_value(payload).expect("plain data is always JSON");
-                    Ok(PointStruct::new(PointId::Uuid(point_id(reply)), reply.embedding.clone(), payload).into())
+                    let mut vectors = vec![(DENSE, Vector::new_dense(reply.embedding.clone()))];
+                    // A wording of signs alone has no terms.
+                    if !reply.terms.indices.is_empty() {
+                        let Terms { indices, values } = reply.terms.clone();
+                        vectors.push((SPARSE, Vector::new_sparse(indices, values).map_err(text)?));
+                    }
+                    let vectors = Vectors::new_named(vectors);
+                    Ok(PointStruct::new(PointId::Uuid(point_id(reply)), vectors, payload).into())
                 })
                 .collect::<Result<Vec<_>, EngineError>>()?;
             let insert = PointInsertOperations::PointsList(points);
@@ -209,48 +274,105 @@ impl Generation {
         Ok(shard)
     }
 
-    fn search(&self, embedding: Vec<f32>, limit: usize, day: i64) -> Result<Vec<Hit>, String> {
-        let day = Some(OrderedFloat(day as f64));
-        let range = |field: &str, range| Condition::Field(FieldCondition::new_range(json_path(field), range));
-        let filter = Filter {
-            should: None,
-            min_should: None,
-            must: Some(vec![
-                range("valid_from", Range { lte: day, ..Range::default() }),
-                range("valid_to", Range { gte: day, ..Range::default() }),
-            ]),
-            must_not: None,
-        };
-        let mut points = limit * POINTS_PER_HIT;
+    fn search(&self, query: &SearchQuery, entries: usize, day: i64) -> Result<Vec<Candidate>, String> {
+        let mut points = POINTS.max(entries);
         loop {
-            let request = SearchRequest {
-                query: QueryEnum::Nearest(NamedQuery::default_dense(embedding.clone())),
-                filter: Some(filter.clone()),
-                params: None,
-                limit: points,
-                offset: 0,
-                with_payload: Some(WithPayloadInterface::Bool(true)),
-                with_vector: None,
-                score_threshold: None,
-            };
-            let found = self.shard.search(request).map_err(|error| format!("the search failed: {error}"))?;
-            let all = found.len() < points;
-            let hits = found
-                .into_iter()
-                .map(|point| {
-                    let payload = serde_json::to_value(point.payload).and_then(serde_json::from_value::<Payload>);
-                    let payload = payload.map_err(|error| format!("a payload is damaged: {error}"))?;
-                    Ok(payload.into_hit(point.score))
-                })
-                .collect::<Result<_, String>>()?;
-            let hits = group(hits, limit);
-            if all || hits.len() == limit {
-                return Ok(hits);
+            let request =
+                request(query, points, day).map_err(|error| format!("the question cannot be asked: {error}"))?;
+            let Some(request) = request else { return Ok(Vec::new()) };
+            let wanted = request.limit;
+            let points_found = self.shard.query(request).map_err(|error| format!("the search failed: {error}"))?;
+            let all = points_found.len() < points.min(wanted);
+            let found = points_found.into_iter().map(|point| found(point, query)).collect::<Result<_, String>>()?;
+            let candidates = group(found);
+            if all || candidates.len() >= entries {
+                return Ok(candidates);
             }
             points *= 4;
         }
     }
 }
+
+/// What a store is asked; `None` when there is nothing to ask by.
+fn request(query: &SearchQuery, points: usize, day: i64) -> Result<Option<QueryRequest>, qdrant_edge::OperationError> {
+    let day = Some(OrderedFloat(day as f64));
+    let range = |field: &str, range| Condition::Field(FieldCondition::new_range(json_path(field), range));
+    let filter = Filter {
+        should: None,
+        min_should: None,
+        must: Some(vec![
+            range("valid_from", Range { lte: day, ..Range::default() }),
+            range("valid_to", Range { gte: day, ..Range::default() }),
+        ]),
+        must_not: None,
+    };
+    let quantization =
+        QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
+    let params = SearchParams {
+        hnsw_ef: Some(BEAM.max(points)),
+        exact: query.exact,
+        quantization: Some(quantization),
+        ..SearchParams::default()
+    };
+    let nearest = |vector: VectorInternal, name: &str| Prefetch {
+        prefetches: Vec::new(),
+        query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, name)))),
+        limit: points,
+        params: Some(params),
+        filter: Some(filter.clone()),
+        score_threshold: None,
+    };
+    let mut searches = Vec::new();
+    if query.method != Method::Sparse {
+        searches.push(nearest(VectorInternal::Dense(query.embedding.clone()), DENSE));
+    }
+    if query.method != Method::Dense && !query.terms.indices.is_empty() {
+        let Terms { indices, values } = query.terms.clone();
+        let terms = SparseVector::new(indices, values)
+            .map_err(|error| qdrant_edge::OperationError::validation_error(error.to_string()))?;
+        searches.push(nearest(VectorInternal::Sparse(terms), SPARSE));
+    }
+    let mut request = QueryRequest {
+        prefetches: Vec::new(),
+        query: None,
+        filter: Some(filter),
+        score_threshold: None,
+        limit: points * searches.len(),
+        offset: 0,
+        params: Some(params),
+        with_vector: WithVector::Bool(true),
+        with_payload: WithPayloadInterface::Bool(true),
+    };
+    match searches.len() {
+        0 => return Ok(None),
+        1 => request.query = searches.pop().and_then(|search| search.query),
+        _ => {
+            request.query = Some(ScoringQuery::Fusion(Fusion::Rrf { k: FUSION, weights: None }));
+            (request.prefetches, request.filter, request.params) = (searches, None, None);
+        }
+    }
+    Ok(Some(request))
+}
+
+fn found(point: ScoredPoint, query: &SearchQuery) -> Result<(Payload, Found), String> {
+    let payload = serde_json::to_value(point.payload).and_then(serde_json::from_value::<Payload>);
+    let payload = payload.map_err(|error| format!("a payload is damaged: {error}"))?;
+    let Some(VectorStructInternal::Named(mut vectors)) = point.vector else {
+        return Err("a point came without its vectors".into());
+    };
+    let Some(VectorInternal::Dense(embedding)) = vectors.remove(DENSE) else {
+        return Err(format!("a point came without its vector `{DENSE}`"));
+    };
+    let terms = match vectors.remove(SPARSE) {
+        Some(VectorInternal::Sparse(terms)) => terms.indices,
+        _ => Vec::new(),
+    };
+    let text = payload.wording.clone();
+    Ok((payload, Found { text, cosine: cosine(&embedding, &query.embedding), score: point.score, terms }))
+}
+
+/// More than any shard on one machine holds.
+const SEGMENT_KIBIBYTES: usize = 1 << 30;
 
 /// What a shard takes on disk before it holds anything: its log and its first pages, with room to spare.
 const FIXED_BYTES: u64 = 160 << 20;
@@ -289,6 +411,21 @@ fn json_path(field: &str) -> JsonPath {
 
 fn failed(root: &Path, message: String) -> EngineError {
     EngineError::Store { store: format!("in {}", root.display()), message }
+}
+
+fn damaged(root: &Path, what: String) -> EngineError {
+    failed(root, format!("{what}. Fill it again with `yingda index FILE`, which replaces what is there"))
+}
+
+fn read_contents(folder: &Path, root: &Path) -> Result<Contents, EngineError> {
+    let path = folder.join("contents.json");
+    let contents =
+        std::fs::read(&path).map_err(|error| damaged(root, format!("{} cannot be read: {error}", path.display())))?;
+    serde_json::from_slice(&contents).map_err(|error| damaged(root, format!("{} is damaged: {error}", path.display())))
+}
+
+fn as_json(contents: &Contents) -> Vec<u8> {
+    serde_json::to_vec_pretty(contents).expect("plain data is always JSON")
 }
 
 /// Runs a blocking call off the async threads.

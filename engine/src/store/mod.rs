@@ -1,4 +1,4 @@
-//! Where replies are kept and found by embedding: one trait, two homes with the same content and the same results.
+//! Where replies are kept and found, by meaning and by words: one trait, two homes with the same content and the same results.
 //!
 //! [`EdgeStore`] is Qdrant Edge in this process, on disk, with nothing to install; [`ServerStore`] is a Qdrant server or
 //! cluster. A store is always replaced whole: the new content is written beside the old and one switch makes it current, so
@@ -7,13 +7,13 @@
 mod edge;
 mod server;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use edge::EdgeStore;
 use serde::{Deserialize, Serialize};
 pub use server::ServerStore;
 
-use crate::{EngineError, Hit, KnowledgeEntry};
+use crate::{EngineError, Hit, KnowledgeEntry, ranking::Tuning, terms::Terms};
 
 /// Where replies are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,20 +50,113 @@ pub struct StoredReply {
     pub wording: String,
     /// Embedding of the wording, of length 1.
     pub embedding: Vec<f32>,
+    /// Its terms, by [`Terms::of_wording`].
+    pub terms: Terms,
 }
 
+/// Version of what a point holds; content of another version must be written anew.
+pub const FORMAT: u32 = 2;
+
 /// What the current content of a store was made of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contents {
+    /// [`FORMAT`] of the program that wrote it.
+    #[serde(default)]
+    pub format: u32,
     /// The model that made the embeddings.
     pub model_id: String,
     /// Length of an embedding.
     pub dimension: usize,
     /// Knowledge entries.
     pub entries: usize,
+    /// Wordings of all entries: points.
+    #[serde(default)]
+    pub wordings: usize,
+    /// What `yingda tune` found for this content; `None`: the second stage as it comes with the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
 }
 
-/// Finding replies by embedding.
+/// What is searched for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchQuery {
+    /// Embedding of the question, of length 1.
+    pub embedding: Vec<f32>,
+    /// Its terms, by [`Terms::of_query`].
+    pub terms: Terms,
+    /// What counts as near.
+    pub method: Method,
+    /// Look at every point instead of walking the search graph: slow, for measuring what the graph misses.
+    pub exact: bool,
+}
+
+/// What counts as near.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Cosine of the embeddings.
+    Dense,
+    /// BM25 over terms.
+    Sparse,
+    /// Both, put together by the store: reciprocal rank fusion (Cormack et al. 2009, <https://doi.org/10.1145/1571941.1572114>).
+    #[default]
+    Fused,
+}
+
+/// One wording that the store found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The wording.
+    pub text: String,
+    /// Cosine similarity to the question, in `[-1, 1]`.
+    pub cosine: f32,
+    /// What the store ranks by: cosine, BM25 or fused ranks, by the method of the search.
+    pub score: f32,
+    /// Its terms, ascending.
+    pub terms: Vec<u32>,
+}
+
+/// A knowledge entry of which the store found at least one wording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Id of the entry.
+    pub knowledge_id: String,
+    /// Its standard question.
+    pub question: String,
+    /// Its answer.
+    pub answer: String,
+    /// The intent that it belongs to.
+    pub intent: Option<String>,
+    /// What was found of it, highest cosine first; at least one.
+    pub wordings: Vec<Found>,
+}
+
+impl Candidate {
+    /// Cosine of the nearest wording.
+    pub fn cosine(&self) -> f32 {
+        self.wordings.first().map_or(0.0, |wording| wording.cosine)
+    }
+
+    /// The best score of its wordings.
+    pub fn score(&self) -> f32 {
+        self.wordings.iter().map(|wording| wording.score).fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    pub(crate) fn into_hit(self, probability: f32) -> Hit {
+        let (score, matched) =
+            self.wordings.into_iter().next().map_or((0.0, String::new()), |wording| (wording.cosine, wording.text));
+        Hit {
+            knowledge_id: self.knowledge_id,
+            question: self.question,
+            matched,
+            answer: self.answer,
+            intent: self.intent,
+            probability,
+            score,
+        }
+    }
+}
+
+/// Finding replies.
 pub trait ReplyStore {
     /// Where it is, for messages.
     fn describe(&self) -> String;
@@ -78,15 +171,18 @@ pub trait ReplyStore {
         replies: Vec<StoredReply>,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// The `limit` nearest entries that are valid on `day` (`YYYYMMDD`), best first, one hit per entry. The embedding is of
-    /// `model_id`; content of another model is an error, never an answer.
+    /// At least `entries` entries that are valid on `day` (`YYYYMMDD`), where there are so many, in the order of their scores.
+    /// The embedding is of `model_id`; content of another model is an error, never an answer.
     fn search(
         &self,
         model_id: &str,
-        embedding: Vec<f32>,
-        limit: usize,
+        query: &SearchQuery,
+        entries: usize,
         day: i64,
-    ) -> impl Future<Output = Result<Vec<Hit>, EngineError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Candidate>, EngineError>> + Send;
+
+    /// Keeps what was tuned for the current content.
+    fn keep_tuning(&self, tuning: Tuning) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Looks again which content is current, after another process replaced it. Content of another model than `model_id` is an
     /// error, and what was current stays so.
@@ -152,11 +248,15 @@ impl ReplyStore for Store {
     async fn search(
         &self,
         model_id: &str,
-        embedding: Vec<f32>,
-        limit: usize,
+        query: &SearchQuery,
+        entries: usize,
         day: i64,
-    ) -> Result<Vec<Hit>, EngineError> {
-        either!(self, store => store.search(model_id, embedding, limit, day).await)
+    ) -> Result<Vec<Candidate>, EngineError> {
+        either!(self, store => store.search(model_id, query, entries, day).await)
+    }
+
+    async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
+        either!(self, store => store.keep_tuning(tuning).await)
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
@@ -188,8 +288,26 @@ const KEYWORD_FIELDS: [&str; 2] = ["knowledge_id", "intent"];
 /// Points per write.
 const CHUNK: usize = 256;
 
-/// An entry is indexed under several wordings, so more points than entries are asked for, and more again if that was not enough.
-const POINTS_PER_HIT: usize = 8;
+/// Names of a point's two vectors.
+const DENSE: &str = "meaning";
+const SPARSE: &str = "words";
+
+/// Points that each of the two searches contributes at first: what the second stage was measured with. An entry has several
+/// wordings, so more are asked for where they do not make enough entries.
+const POINTS: usize = 50;
+
+/// The constant of reciprocal rank fusion, as its authors chose it.
+const FUSION: usize = 60;
+
+/// From so many points on vectors are searched in 8 bits and the best rescored with all of theirs: below it there is nothing to
+/// gain.
+const QUANTIZED_FROM: usize = 20_000;
+
+/// How many times the wanted points are taken by their 8-bit vectors, to be rescored.
+const OVERSAMPLING: f64 = 2.0;
+
+/// Candidates that the search graph keeps in view: more find more, and take longer.
+const BEAM: usize = 160;
 
 /// Content of another model is an error: its embeddings mean nothing to this one.
 pub(crate) fn check_model(
@@ -198,6 +316,9 @@ pub(crate) fn check_model(
     model_id: &str,
 ) -> Result<(), EngineError> {
     match contents {
+        Some(contents) if contents.format != FORMAT => {
+            Err(EngineError::StoreOfAnotherVersion { store: store.describe() })
+        }
         Some(contents) if contents.model_id != model_id => Err(EngineError::StoreOfAnotherModel {
             store: store.describe(),
             found: contents.model_id.clone(),
@@ -229,17 +350,6 @@ impl Payload {
             model_id: model_id.to_owned(),
         })
     }
-
-    fn into_hit(self, score: f32) -> Hit {
-        Hit {
-            knowledge_id: self.knowledge_id,
-            question: self.question,
-            matched: self.wording,
-            answer: self.answer,
-            intent: self.intent,
-            score,
-        }
-    }
 }
 
 /// `2026-03-09` as 20,260,309.
@@ -262,14 +372,29 @@ fn point_id(reply: &StoredReply) -> uuid::Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Keeps the best hit of each entry; equal scores in the order of their ids, so that both homes agree.
-fn group(mut hits: Vec<Hit>, limit: usize) -> Vec<Hit> {
-    let name = |hit: &Hit| (hit.knowledge_id.clone(), hit.matched.clone());
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| name(a).cmp(&name(b))));
-    let mut seen = HashSet::new();
-    hits.retain(|hit| seen.insert(hit.knowledge_id.clone()));
-    hits.truncate(limit);
-    hits
+/// Puts the wordings of each entry together: entries in the order of their best scores, and of their ids where these are
+/// equal, so that both homes agree.
+fn group(found: Vec<(Payload, Found)>) -> Vec<Candidate> {
+    let mut by_entry: BTreeMap<String, Candidate> = BTreeMap::new();
+    for (payload, found) in found {
+        let Payload { knowledge_id, question, answer, intent, .. } = payload;
+        by_entry
+            .entry(knowledge_id.clone())
+            .or_insert_with(|| Candidate { knowledge_id, question, answer, intent, wordings: Vec::new() })
+            .wordings
+            .push(found);
+    }
+    let mut candidates: Vec<Candidate> = by_entry.into_values().collect();
+    for candidate in &mut candidates {
+        candidate.wordings.sort_by(|a, b| b.cosine.total_cmp(&a.cosine).then_with(|| a.text.cmp(&b.text)));
+    }
+    // Stable: equal ones stay in the order of their ids.
+    candidates.sort_by(|a, b| b.score().total_cmp(&a.score()).then_with(|| b.cosine().total_cmp(&a.cosine())));
+    candidates
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

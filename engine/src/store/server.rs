@@ -10,16 +10,20 @@ use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         Condition, CountPointsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-        Distance, FieldType, Filter, PointStruct, QueryPointsBuilder, Range, ScoredPoint, UpsertPointsBuilder,
-        VectorParamsBuilder,
+        Distance, FieldType, Filter, Modifier, NamedVectors, PointStruct, PrefetchQueryBuilder,
+        QuantizationSearchParamsBuilder, QuantizationType, Query, QueryPoints, QueryPointsBuilder, Range, RrfBuilder,
+        ScalarQuantizationBuilder, ScoredPoint, SearchParamsBuilder, SparseVectorParamsBuilder,
+        SparseVectorsConfigBuilder, UpdateCollectionBuilder, UpsertPointsBuilder, Vector, VectorInput,
+        VectorParamsBuilder, VectorsConfigBuilder, vector_output,
     },
 };
 
 use super::{
-    CHUNK, Contents, INTEGER_FIELDS, KEYWORD_FIELDS, POINTS_PER_HIT, Payload, ReplyStore, StoredReply, check_model,
-    group, point_id,
+    BEAM, CHUNK, Candidate, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, OVERSAMPLING,
+    POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, SearchQuery, StoredReply, check_model, cosine, group,
+    point_id,
 };
-use crate::{EngineError, Hit};
+use crate::{EngineError, ranking::Tuning, terms::Terms};
 
 /// Replies at a server.
 pub struct ServerStore {
@@ -67,27 +71,13 @@ impl ServerStore {
         Ok(aliases.into_iter().find(|alias| alias.alias_name == self.alias).map(|alias| alias.collection_name))
     }
 
-    async fn nearest(&self, embedding: &[f32], points: usize, day: i64) -> Result<Vec<ScoredPoint>, QdrantError> {
-        let day = Some(day as f64);
-        let filter = Filter::must([
-            Condition::range("valid_from", Range { lte: day, ..Range::default() }),
-            Condition::range("valid_to", Range { gte: day, ..Range::default() }),
-        ]);
-        let query = QueryPointsBuilder::new(&self.alias)
-            .query(embedding.to_vec())
-            .filter(filter)
-            .limit(points as u64)
-            .with_payload(true);
-        Ok(self.client.query(query).await?.result)
-    }
-
-    fn hit(&self, point: ScoredPoint, model_id: &str) -> Result<Hit, EngineError> {
+    fn found(&self, point: ScoredPoint, query: &SearchQuery, model_id: &str) -> Result<(Payload, Found), EngineError> {
+        let damaged = |what: String| EngineError::Store { store: format!("at {}", self.url), message: what };
+        let vectors = point.vectors.unwrap_or_default();
         let payload: serde_json::Value =
             point.payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
-        let payload: Payload = serde_json::from_value(payload).map_err(|error| EngineError::Store {
-            store: format!("at {}", self.url),
-            message: format!("a payload is damaged: {error}"),
-        })?;
+        let payload: Payload =
+            serde_json::from_value(payload).map_err(|error| damaged(format!("a payload is damaged: {error}")))?;
         if payload.model_id != model_id {
             return Err(EngineError::StoreOfAnotherModel {
                 store: self.describe(),
@@ -95,19 +85,35 @@ impl ServerStore {
                 wanted: model_id.to_owned(),
             });
         }
-        Ok(payload.into_hit(point.score))
+        let Some(vector_output::Vector::Dense(embedding)) = vectors.get_vector_by_name(DENSE) else {
+            return Err(damaged(format!("a point came without its vector `{DENSE}`")));
+        };
+        let terms = match vectors.get_vector_by_name(SPARSE) {
+            Some(vector_output::Vector::Sparse(terms)) => terms.indices,
+            _ => Vec::new(),
+        };
+        let text = payload.wording.clone();
+        let cosine = cosine(&embedding.data, &query.embedding);
+        Ok((payload, Found { text, cosine, score: point.score, terms }))
     }
 
     async fn fill(&self, collection: &str, contents: &Contents, replies: &[StoredReply]) -> Result<(), EngineError> {
-        let metadata: HashMap<String, serde_json::Value> = match serde_json::to_value(contents) {
-            Ok(serde_json::Value::Object(metadata)) => metadata.into_iter().collect(),
-            _ => unreachable!("a struct of plain data is always a JSON object"),
-        };
+        let mut vectors = VectorsConfigBuilder::default();
+        let mut dense = VectorParamsBuilder::new(contents.dimension as u64, Distance::Cosine);
+        if replies.len() >= QUANTIZED_FROM {
+            let scalar =
+                ScalarQuantizationBuilder::default().r#type(QuantizationType::Int8.into()).always_ram(true).build();
+            dense = dense.quantization_config(scalar).on_disk(true);
+        }
+        vectors.add_named_vector_params(DENSE, dense);
+        let mut words = SparseVectorsConfigBuilder::default();
+        words.add_named_vector_params(SPARSE, SparseVectorParamsBuilder::default().modifier(Modifier::Idf));
         self.client
             .create_collection(
                 CreateCollectionBuilder::new(collection)
-                    .vectors_config(VectorParamsBuilder::new(contents.dimension as u64, Distance::Cosine))
-                    .metadata(metadata),
+                    .vectors_config(vectors)
+                    .sparse_vectors_config(words)
+                    .metadata(metadata(contents)),
             )
             .await
             .map_err(self.failed("making a collection"))?;
@@ -128,7 +134,14 @@ impl ServerStore {
                     let payload = Payload::new(reply, &contents.model_id)?;
                     let payload = serde_json::to_value(payload).expect("plain data is always JSON");
                     let payload = qdrant_client::Payload::try_from(payload).map_err(self.failed("writing"))?;
-                    Ok(PointStruct::new(point_id(reply).to_string(), reply.embedding.clone(), payload))
+                    let mut vectors =
+                        NamedVectors::default().add_vector(DENSE, Vector::new_dense(reply.embedding.clone()));
+                    // A wording of signs alone has no terms.
+                    if !reply.terms.indices.is_empty() {
+                        let Terms { indices, values } = reply.terms.clone();
+                        vectors = vectors.add_vector(SPARSE, Vector::new_sparse(indices, values));
+                    }
+                    Ok(PointStruct::new(point_id(reply).to_string(), vectors, payload))
                 })
                 .collect::<Result<Vec<_>, EngineError>>()?;
             self.client
@@ -197,26 +210,45 @@ impl ReplyStore for ServerStore {
     async fn search(
         &self,
         model_id: &str,
-        embedding: Vec<f32>,
-        limit: usize,
+        query: &SearchQuery,
+        entries: usize,
         day: i64,
-    ) -> Result<Vec<Hit>, EngineError> {
-        let mut points = limit * POINTS_PER_HIT;
+    ) -> Result<Vec<Candidate>, EngineError> {
+        let mut points = POINTS.max(entries);
         loop {
-            let found = match self.nearest(&embedding, points, day).await {
-                Ok(found) => found,
+            let Some(request) = request(&self.alias, query, points, day) else { return Ok(Vec::new()) };
+            let wanted = request.limit.unwrap_or_default() as usize;
+            let ask = || self.client.query(request.clone());
+            let points_found = match ask().await {
+                Ok(found) => found.result,
                 // Nothing is indexed yet, or the alias was moved to a new collection meanwhile.
                 Err(_) if self.current().await?.is_none() => return Ok(Vec::new()),
-                Err(_) => self.nearest(&embedding, points, day).await.map_err(self.failed("the search"))?,
+                Err(_) => ask().await.map_err(self.failed("the search"))?.result,
             };
-            let all = found.len() < points;
-            let hits = found.into_iter().map(|point| self.hit(point, model_id)).collect::<Result<_, _>>()?;
-            let hits = group(hits, limit);
-            if all || hits.len() == limit {
-                return Ok(hits);
+            let all = points_found.len() < points.min(wanted);
+            let found =
+                points_found.into_iter().map(|point| self.found(point, query, model_id)).collect::<Result<_, _>>()?;
+            let candidates = group(found);
+            if all || candidates.len() >= entries {
+                return Ok(candidates);
             }
             points *= 4;
         }
+    }
+
+    async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
+        let (Some(collection), Some(contents)) = (self.current().await?, self.contents().await?) else {
+            return Err(EngineError::Store {
+                store: format!("at {}", self.url),
+                message: "it is empty; fill it first with `yingda index FILE`".into(),
+            });
+        };
+        let contents = Contents { tuning: Some(tuning), ..contents };
+        self.client
+            .update_collection(UpdateCollectionBuilder::new(collection).metadata(metadata(&contents)))
+            .await
+            .map_err(self.failed("keeping the tuning"))?;
+        Ok(())
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
@@ -231,4 +263,56 @@ fn short(error: &QdrantError) -> String {
         QdrantError::ResponseError { status } => format!("{}: {}", status.code(), status.message()),
         other => other.to_string(),
     }
+}
+
+fn metadata(contents: &Contents) -> HashMap<String, serde_json::Value> {
+    match serde_json::to_value(contents) {
+        Ok(serde_json::Value::Object(metadata)) => metadata.into_iter().collect(),
+        _ => unreachable!("a struct of plain data is always a JSON object"),
+    }
+}
+
+/// What a store is asked; `None` when there is nothing to ask by.
+fn request(alias: &str, query: &SearchQuery, points: usize, day: i64) -> Option<QueryPoints> {
+    let day = Some(day as f64);
+    let filter = Filter::must([
+        Condition::range("valid_from", Range { lte: day, ..Range::default() }),
+        Condition::range("valid_to", Range { gte: day, ..Range::default() }),
+    ]);
+    let quantization = QuantizationSearchParamsBuilder::default().rescore(true).oversampling(OVERSAMPLING);
+    let params = SearchParamsBuilder::default()
+        .hnsw_ef(BEAM.max(points) as u64)
+        .exact(query.exact)
+        .quantization(quantization)
+        .build();
+    let mut searches: Vec<(VectorInput, &str)> = Vec::new();
+    if query.method != Method::Sparse {
+        searches.push((VectorInput::new_dense(query.embedding.clone()), DENSE));
+    }
+    if query.method != Method::Dense && !query.terms.indices.is_empty() {
+        let Terms { indices, values } = query.terms.clone();
+        searches.push((VectorInput::new_sparse(indices, values), SPARSE));
+    }
+    let request =
+        QueryPointsBuilder::new(alias).limit((points * searches.len()) as u64).with_payload(true).with_vectors(true);
+    let request = match searches.len() {
+        0 => return None,
+        1 => {
+            let (vector, name) = searches.pop()?;
+            request.query(Query::new_nearest(vector)).using(name).filter(filter).params(params)
+        }
+        _ => searches.into_iter().fold(
+            request.query(Query::new_rrf(RrfBuilder::default().k(FUSION as u32))),
+            |request, (vector, name)| {
+                let search = PrefetchQueryBuilder::default()
+                    .query(Query::new_nearest(vector))
+                    .using(name)
+                    .limit(points as u64)
+                    .filter(filter.clone())
+                    .params(params.clone());
+                request.add_prefetch(search)
+            },
+        ),
+    };
+    Some(request.build())
 }

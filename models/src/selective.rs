@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use yingda_models::Seeded;
 
-use crate::statistics::binomial_at_most;
+use crate::{Seeded, binomial_at_most};
 
 /// One place on the risk-coverage curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
