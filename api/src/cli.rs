@@ -1,6 +1,7 @@
 //! The commands: what they read from the command line and what they print. The work is done in the library.
 #![expect(clippy::print_stderr, reason = "this is the part that talks to the terminal")]
 
+mod bench;
 mod questions;
 
 use std::fmt::Arguments;
@@ -49,6 +50,9 @@ enum Command {
     Tune(questions::TuneFlags),
     /// Answer labelled questions and count what is right, asked back, refused and wrong; nothing is stored
     Evaluate(questions::EvaluateFlags),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
@@ -92,6 +96,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Ask { text, json } => ask(cli.flags, text, json).await,
             Command::Tune(tune) => questions::tune(cli.flags, tune).await,
             Command::Evaluate(evaluate) => questions::evaluate(cli.flags, evaluate).await,
+            Command::Bench(bench) => self::bench::run(cli.flags, bench).await,
             Command::Keys(keys) => self::keys(cli.flags, keys).await,
         }
     });

@@ -287,12 +287,12 @@ impl Engine {
         Ok(Response { decision, understanding, hits, relevant, timings })
     }
 
-    /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. From `only_judged` nothing is
+    /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of
+    /// the knowledge is judged as if that wording were not there. From `only_judged` nothing is
     /// learnt; they are in the report's figures. `progress(done, all)` counts questions.
     ///
     /// # Errors
-    /// When there are too few questions, one names an entry that is not in the store, or the model or the store fails. Nothing
-    /// is kept then.
+    /// When there are too few questions, or the model or the store fails. Nothing is kept then.
     pub async fn tune(
         &self,
         questions: &[LabelledQuestion],
@@ -329,6 +329,11 @@ impl Engine {
         for (order, method) in orders.iter_mut().zip([Method::Dense, Method::Sparse, Method::Fused]) {
             query.method = method;
             candidates = self.candidates(&query, ENTRIES).await?;
+            // Who asks in the very words of the knowledge is no test of it.
+            for candidate in &mut candidates {
+                candidate.wordings.retain(|wording| wording.text != question.text);
+            }
+            candidates.retain(|candidate| !candidate.wordings.is_empty());
             let best = candidates.first().map_or(0.0, Candidate::score);
             *order = (candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect(), best);
         }
@@ -337,10 +342,19 @@ impl Engine {
         let ids = candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect();
         let right: HashSet<String> = question.knowledge.iter().cloned().collect();
         let without = (!right.is_empty()).then(|| {
-            candidates.retain(|candidate| !right.contains(&candidate.knowledge_id));
-            Features::new(&asked, &candidates)
+            let (gone, left): (Vec<Candidate>, Vec<Candidate>) =
+                candidates.into_iter().partition(|candidate| right.contains(&candidate.knowledge_id));
+            // An intent that only they had would tell that they are gone.
+            let has = |candidates: &[Candidate], label: &String| {
+                candidates.iter().any(|candidate| candidate.intent.as_ref() == Some(label))
+            };
+            let mut intents = understanding.intents.clone();
+            intents.retain(|intent| has(&left, &intent.label) || !has(&gone, &intent.label));
+            let all: f32 = intents.iter().map(|intent| intent.probability).sum();
+            intents.iter_mut().for_each(|intent| intent.probability /= all.max(1e-6));
+            Features::new(&Question { intents: &intents, ..asked }, &left)
         });
-        Ok(Seen { features, without, ids, right, orders })
+        Ok(Seen { text: question.text.clone(), features, without, ids, right, orders })
     }
 
     /// Replaces the whole store by `entries`; `progress(done, all)` counts entries. Returns how many wordings were written.

@@ -1,7 +1,8 @@
 //! A text as weighted terms, for finding wordings by their words (BM25; Robertson and Zaragoza 2009,
 //! <https://doi.org/10.1561/1500000019>).
 //!
-//! Terms are characters and pairs of neighbouring characters; a run of Latin letters or digits counts as one character. Pairs
+//! Terms are characters and pairs of neighbouring characters; a run of Latin letters or digits counts as one character, and so
+//! does what stands for masked personal data, such as `[手机号]`. Pairs
 //! take the place of a dictionary's words: they know every word of two characters, product names and typing errors too. What a
 //! term is worth for telling texts apart (its inverse document frequency) is the store's business.
 
@@ -74,13 +75,24 @@ fn counted(text: &str) -> BTreeMap<u32, f32> {
     counted
 }
 
-/// Characters, and runs of ASCII letters and digits; nothing else.
+/// Characters, runs of ASCII letters and digits, and short words in square brackets; nothing else.
 fn units(text: &str) -> impl Iterator<Item = &str> {
+    /// Bytes of the longest word in square brackets, and the brackets.
+    const BRACKETED: usize = 32;
     let mut rest = text;
     std::iter::from_fn(move || {
-        rest = rest.trim_start_matches(|c: char| !c.is_alphanumeric());
+        rest = rest.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '[');
         let first = rest.chars().next()?;
-        let length = if first.is_ascii() {
+        let length = if first == '[' {
+            match rest.find(']').filter(|end| (2..BRACKETED).contains(end)) {
+                Some(end) => end + 1,
+                // Only a bracket.
+                None => {
+                    rest = &rest[1..];
+                    return Some("");
+                }
+            }
+        } else if first.is_ascii() {
             rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len())
         } else {
             first.len_utf8()
@@ -89,6 +101,7 @@ fn units(text: &str) -> impl Iterator<Item = &str> {
         rest = after;
         Some(unit)
     })
+    .filter(|unit| !unit.is_empty())
 }
 
 fn single(unit: &str) -> u32 {
@@ -122,6 +135,10 @@ mod tests {
         assert_eq!(terms.indices.len(), 11);
         assert!(terms.indices.is_sorted_by(|a, b| a < b));
         assert_eq!(terms.values.iter().filter(|value| **value == PAIR).count(), 5);
+        let found: Vec<&str> = units("[手机号]打不通[，[怎么办]").collect();
+        assert_eq!(found, ["[手机号]", "打", "不", "通", "[，[怎么办]"]);
+        assert_eq!(units("[[ab").collect::<Vec<_>>(), ["ab"]);
+        assert_eq!(Terms::of_query("[快递单号]").indices.len(), 1);
         assert_eq!(Terms::count("退退退"), 5);
         assert_eq!(Terms::of_query("退退退").indices.len(), 2);
         for empty in ["", "？！…", "😡😡"] {

@@ -1,6 +1,7 @@
 //! One binary for all integration tests: linking the store once is enough.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
+mod answers;
 mod arrows;
 mod benchmarks;
 mod formats;

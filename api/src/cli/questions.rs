@@ -6,7 +6,8 @@ use clap::Args;
 use yingda::StartError;
 use yingda::config::{Config, Flags, ServeFlags};
 use yingda::evaluation::{Fate, Fates, evaluate as ask_all};
-use yingda::{lock_data, open_engine, questions};
+use yingda::questions::{self, LabelledQuestion};
+use yingda::{lock_data, open_engine};
 use yingda_engine::ranking::{TuneOptions, TuneReport};
 
 use super::{Shown, say, wrong};
@@ -19,6 +20,10 @@ pub(super) struct TuneFlags {
     /// Labelled questions that are only judged: nothing is learnt from them, they are in the figures
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
+    /// Knowledge file: the last wording of each entry with three or more, which `yingda-train fit --knowledge` does not learn
+    /// from, becomes a labelled question too, judged as if it were not in the store
+    #[arg(long, value_name = "FILE")]
+    wordings: Option<PathBuf>,
     /// Largest share of wrong ones among automatic answers
     #[arg(long, default_value_t = 0.02, value_name = "SHARE")]
     max_wrong: f64,
@@ -57,7 +62,15 @@ pub(super) async fn tune(flags: Flags, tune: TuneFlags) -> Result<(), StartError
         }
     }
     let config = Config::load(flags, ServeFlags::default())?;
-    let labelled = questions::read(&tune.questions)?;
+    let mut labelled = questions::read(&tune.questions)?;
+    if let Some(file) = &tune.wordings {
+        let entries = yingda::knowledge::read(file)?;
+        let with_three = entries.into_iter().filter(|entry| entry.similar_questions.len() >= 2);
+        labelled.extend(with_three.filter_map(|mut entry| {
+            let text = entry.similar_questions.pop()?;
+            Some(LabelledQuestion { text, knowledge: vec![entry.id] })
+        }));
+    }
     let judged = tune.judge.as_deref().map(questions::read).transpose()?.unwrap_or_default();
     let _lock = lock_data(&config, false)?;
     let engine = open_engine(&config).await?;
@@ -114,6 +127,14 @@ fn print(report: &TuneReport, options: TuneOptions, dry_run: bool) {
         (None, None) => say!(
             "not certified: more questions like these would not do for {share:.1} % at {confidence:.0} % confidence; the threshold is as measured"
         ),
+    }
+    if let Some(first) = report.not_found.first() {
+        say!(
+            "{} questions whose entry is not among what was found, such as {:?} ({}): see whether the ids are those of the knowledge",
+            report.not_found.len(),
+            first.text,
+            first.knowledge.join(" ")
+        );
     }
     if dry_run {
         say!("nothing was kept");

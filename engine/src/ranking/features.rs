@@ -26,8 +26,8 @@ pub type EntryFeatures = [f64; ENTRY.len()];
 /// Features of the case that no entry answers, in the order of [`NOTHING`].
 pub type NothingFeatures = [f64; NOTHING.len()];
 
-/// Names of an entry's features, as they stand in stored weights.
-pub const ENTRY: [&str; 18] = [
+/// Names of an entry's features, as they stand in stored weights. More of each speaks for the entry.
+pub const ENTRY: [&str; 16] = [
     // Cosine of the nearest wording, and the mean of the nearest three.
     "cosine",
     "cosine_of_three",
@@ -36,10 +36,9 @@ pub const ENTRY: [&str; 18] = [
     "vote_ln",
     "wide_vote",
     "wide_vote_ln",
-    // The best wording's shared terms: as a share of the question's, of the best entry's, and of a softmax.
+    // The best wording's shared terms: as a share of the question's, of the best entry's, and the logarithm of a softmax.
     "words",
     "words_of_best",
-    "words_vote",
     "words_vote_ln",
     // Share of the question's terms in the nearest wording, and the other way round.
     "overlap",
@@ -49,15 +48,14 @@ pub const ENTRY: [&str; 18] = [
     "words_rank",
     // Cosine less that of the best other entry.
     "lead",
-    // How many of its wordings were found.
-    "wordings_ln",
     // Probability of the entry's intent.
     "intent",
     "intent_ln",
 ];
 
-/// Names of the features of the case that no entry answers.
-pub const NOTHING: [&str; 8] = ["always", "cosine", "words", "length_ln", "lead", "out_of_scope", "intent", "negative"];
+/// Names of the features of the case that no entry answers: what the entries' own features cannot say. How near they are is
+/// theirs to say, so that nothing can make a nearer entry less likely.
+pub const NOTHING: [&str; 5] = ["always", "no_characters", "out_of_scope", "intent", "negative"];
 
 /// What is seen of all candidates of one question.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +65,9 @@ pub struct Features {
     /// Of the case that none of them answers.
     pub nothing: NothingFeatures,
 }
+
+/// Chinese characters: numbers, Latin letters and signs alone ask for little.
+const HAN: std::ops::Range<u32> = 0x3400..0xA000;
 
 /// Temperatures of the softmax over cosines.
 const NARROW: f32 = 0.03;
@@ -102,14 +103,12 @@ impl Features {
                     (wide_votes[at] + 1e-3).ln(),
                     best_words[at],
                     best_words[at] / most_words.max(1e-6),
-                    words_votes[at],
                     (words_votes[at] + 1e-3).ln(),
                     overlap,
                     overlap_of_wording,
                     1.0 / (1.0 + ranks[at] as f32),
                     1.0 / (1.0 + words_ranks[at] as f32),
                     cosine - other,
-                    (candidate.wordings.len() as f32).ln(),
                     intent,
                     (intent + 1e-3).ln(),
                 ]
@@ -118,12 +117,10 @@ impl Features {
             .collect();
         let out_of_scope = question.intents.iter().filter(|intent| question.out_of_scope.contains(&intent.label));
         let top = question.intents.iter().find(|intent| !question.out_of_scope.contains(&intent.label));
+        let characters = question.terms.indices.iter().any(|index| HAN.contains(index));
         let nothing = [
             1.0,
-            best,
-            most_words,
-            (1.0 + question.terms.indices.len() as f32).ln(),
-            best - second,
+            if characters { 0.0 } else { 1.0 },
             out_of_scope.map(|intent| intent.probability).sum(),
             top.map_or(0.0, |top| top.probability),
             question.negative,

@@ -78,6 +78,8 @@ pub struct TuneReport {
     pub answerable: usize,
     /// Questions that were only judged.
     pub judged: usize,
+    /// Answerable questions of which no right entry was found: too far, or an id that is not in the store.
+    pub not_found: Vec<LabelledQuestion>,
     /// Each way of searching.
     pub methods: Vec<MethodScores>,
     /// Mean of the probability that was promised for the first entry, and how often it was right.
@@ -98,6 +100,7 @@ pub struct TuneReport {
 
 /// A labelled question with what the store found for it.
 pub(crate) struct Seen {
+    pub(crate) text: String,
     pub(crate) features: Features,
     /// The same without its right entries; `None` when it has none.
     pub(crate) without: Option<Features>,
@@ -112,6 +115,13 @@ pub(crate) struct Seen {
 impl Seen {
     fn is_right(&self, at: usize) -> bool {
         self.right.contains(&self.ids[at])
+    }
+
+    fn not_found(&self) -> Option<LabelledQuestion> {
+        let missing = !self.right.is_empty() && !(0..self.ids.len()).any(|at| self.is_right(at));
+        let mut knowledge: Vec<String> = self.right.iter().cloned().collect();
+        knowledge.sort();
+        missing.then(|| LabelledQuestion { text: self.text.clone(), knowledge })
     }
 
     fn row(&self) -> Row {
@@ -211,6 +221,7 @@ pub(crate) fn tune(
         questions: seen.len(),
         answerable,
         judged: only_judged.len(),
+        not_found: seen.iter().chain(only_judged).filter_map(Seen::not_found).collect(),
         methods: all_scores(&pairs),
         promised: mean(judged.iter().map(|judged| judged.order.first().map_or(0.0, |first| f64::from(first.1)))),
         kept: mean(judged.iter().map(|judged| f64::from(u8::from(judged.right)))),
@@ -240,23 +251,13 @@ fn measured_threshold(judged: &[Judged], max_wrong: f64) -> f32 {
     GRID.iter().rev().copied().find(|&threshold| fine(threshold)).unwrap_or(GRID[0])
 }
 
-/// The probability that best tells questions that the knowledge answers from those that it does not: the largest sum of both
-/// shares that are told rightly (Youden 1950). Without labelled questions of the second kind, the 5th percentile of the first.
+/// Where a tenth of the questions that the knowledge answers lie below: to say of one of them that no answer is known is worse
+/// than to ask back about one that has none.
 fn relevant_threshold(seen: &[Seen], judged: &[Judged]) -> f32 {
-    let (mut inside, mut outside) = (Vec::new(), Vec::new());
-    for (seen, judged) in seen.iter().zip(judged) {
-        if seen.right.is_empty() { outside.push(judged.relevant) } else { inside.push(judged.relevant) }
-    }
-    inside.sort_by(f32::total_cmp);
-    if outside.is_empty() {
-        return inside.get(inside.len() / 20).copied().unwrap_or(0.0);
-    }
-    let share = |values: &[f32], threshold: f32| {
-        values.iter().filter(|value| **value >= threshold).count() as f64 / values.len() as f64
-    };
-    let told = |threshold: f32| share(&inside, threshold) - share(&outside, threshold);
-    let best = (1..100).map(|percent| percent as f32 / 100.0).max_by(|a, b| told(*a).total_cmp(&told(*b)));
-    best.unwrap_or(0.0)
+    let answerable = seen.iter().zip(judged).filter(|(seen, _)| !seen.right.is_empty());
+    let mut relevant: Vec<f32> = answerable.map(|(_, judged)| judged.relevant).collect();
+    relevant.sort_by(f32::total_cmp);
+    relevant.get(relevant.len() / 10).copied().unwrap_or(0.0)
 }
 
 fn all_scores(pairs: &[(&Seen, &Judged)]) -> Vec<MethodScores> {

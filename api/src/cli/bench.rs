@@ -1,0 +1,282 @@
+//! `bench store`: what the embedded reply store costs as it grows.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use yingda::config::{Config, Flags, SAMPLE_KNOWLEDGE, ServeFlags};
+use yingda::{StartError, knowledge};
+use yingda_engine::store::{Method, SearchQuery};
+use yingda_engine::{Engine, KnowledgeEntry};
+
+use super::{Shown, say, wrong};
+
+/// Measurements.
+#[derive(Subcommand)]
+pub(super) enum Bench {
+    /// Fill an embedded store with made-up entries and search it: build time, disk, memory, recall, latency
+    Store(StoreFlags),
+}
+
+/// What `bench store` is asked.
+#[derive(Args)]
+pub(super) struct StoreFlags {
+    /// Entries, each with one wording
+    #[arg(long, default_value_t = 1_000)]
+    entries: usize,
+    /// Knowledge file whose wordings the made-up ones resemble
+    #[arg(long, value_name = "FILE", default_value = SAMPLE_KNOWLEDGE)]
+    like: PathBuf,
+    /// Questions that recall is measured with
+    #[arg(long, default_value_t = 200)]
+    questions: usize,
+    /// How long latency is measured, each way
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Callers at once
+    #[arg(long, default_value_t = 16)]
+    callers: usize,
+    /// Seed of the made-up texts
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Measure the store that an earlier run filled
+    #[arg(long)]
+    filled: bool,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What searching costs. Times are in milliseconds, sizes in MiB.
+#[derive(Debug, Serialize, Deserialize)]
+struct Searched {
+    /// From nothing to the first answer, the model included.
+    open_ms: f64,
+    /// Resident memory when nothing was asked yet, of which the model is a part.
+    opened_mib: f64,
+    /// Resident memory at the end, and the part of it that no file backs.
+    resident_mib: f64,
+    anonymous_mib: f64,
+    /// Share of the ten nearest by exact search that the search graph finds.
+    recall_at_10: f64,
+    /// Latency of a hybrid search one at a time, and with callers at once.
+    alone: Latency,
+    together: Latency,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Latency {
+    p50_ms: f64,
+    p99_ms: f64,
+    per_second: f64,
+}
+
+pub(super) async fn run(flags: Flags, bench: Bench) -> Result<(), StartError> {
+    let Bench::Store(store) = bench;
+    if store.entries == 0 || store.questions == 0 || store.callers == 0 || store.seconds == 0 {
+        return Err(wrong("--entries, --questions, --callers and --seconds want at least 1".to_owned()));
+    }
+    let config = Config::load(flags, ServeFlags::default())?;
+    if store.filled { measure(&config, &store).await } else { fill(&config, &store).await }
+}
+
+/// Fills the store, then has another process measure it: memory of the filling must not count.
+async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
+    let folder = &config.data;
+    if folder.read_dir().is_ok_and(|mut files| files.next().is_some()) {
+        return Err(wrong(format!(
+            "{} is not empty; name a new folder with --data, or measure what is there with --filled",
+            folder.display()
+        )));
+    }
+    let entries = made_up(flags, 0)?
+        .take(flags.entries)
+        .enumerate()
+        .map(|(number, question)| KnowledgeEntry {
+            id: format!("made-up-{number:07}"),
+            answer: format!("答：{question}"),
+            question,
+            ..KnowledgeEntry::default()
+        })
+        .collect();
+    let started = Instant::now();
+    let engine = Engine::open_to_index(config.engine()).await?;
+    let shown = Shown::new(flags.entries, "entries");
+    engine.index(entries, |done, _| shown.at(done)).await?;
+    shown.end();
+    engine.close().await;
+    drop(engine);
+    let built = started.elapsed();
+    let program = std::env::current_exe().map_err(|error| wrong(format!("this program cannot be started: {error}")))?;
+    let output = std::process::Command::new(program)
+        .args(["bench", "store", "--filled", "--json", "--data"])
+        .arg(folder)
+        .arg("--model")
+        .arg(&config.model)
+        .arg("--like")
+        .arg(&flags.like)
+        .args(["--entries", &flags.entries.to_string(), "--questions", &flags.questions.to_string()])
+        .args(["--seconds", &flags.seconds.to_string(), "--callers", &flags.callers.to_string()])
+        .args(["--seed", &flags.seed.to_string()])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| wrong(format!("the measuring process cannot be started: {error}")))?;
+    let searched: Searched = serde_json::from_slice(&output.stdout)
+        .map_err(|_| wrong("the measuring process failed; what it said stands above".to_owned()))?;
+    let disk_mib = disk_bytes(folder) as f64 / f64::from(1 << 20);
+    if flags.json {
+        let build_seconds = built.as_secs_f64();
+        let outcome = serde_json::json!({
+            "entries": flags.entries, "build_seconds": build_seconds, "disk_mib": disk_mib, "searched": searched,
+        });
+        say!("{outcome:#}");
+    } else {
+        say!("{} entries: built in {:.1} s, {disk_mib:.0} MiB on disk", flags.entries, built.as_secs_f64());
+        print(&searched, flags);
+    }
+    Ok(())
+}
+
+async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
+    let questions: Vec<String> = made_up(flags, 1)?.take(flags.questions.max(500)).collect();
+    let started = Instant::now();
+    let engine = Engine::open(config.engine()).await?;
+    engine.search(&questions[0], 10).await?;
+    let open_ms = milliseconds(started.elapsed());
+    let opened_mib = status_mib("VmRSS");
+    let mut asked = Vec::with_capacity(questions.len());
+    for text in &questions {
+        let understood = engine.understand(vec![text.clone()]).await?;
+        asked.extend(understood.iter().map(|understanding| engine.query(understanding, text, Method::Fused)));
+    }
+    let recall_at_10 = recall(&engine, &asked[..flags.questions]).await?;
+    let alone = latency(&engine, &asked, 1, flags.seconds).await?;
+    let together = latency(&engine, &asked, flags.callers, flags.seconds).await?;
+    let (resident_mib, anonymous_mib) = (status_mib("VmRSS"), status_mib("RssAnon"));
+    engine.close().await;
+    let searched = Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together };
+    if flags.json {
+        say!("{}", serde_json::to_string_pretty(&searched).expect("plain data is always JSON"));
+    } else {
+        print(&searched, flags);
+    }
+    Ok(())
+}
+
+fn print(searched: &Searched, flags: &StoreFlags) {
+    let Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together } = searched;
+    say!(
+        "open and answer once {open_ms:.0} ms; resident {opened_mib:.0} MiB then, {resident_mib:.0} MiB at the end ({anonymous_mib:.0} MiB without files)"
+    );
+    say!("recall@10 against exact search {recall_at_10:.4} over {} questions", flags.questions);
+    for (name, latency) in [("one at a time".to_owned(), alone), (format!("{} callers", flags.callers), together)] {
+        say!(
+            "{name:<14} p50 {:>7.2} ms   p99 {:>7.2} ms   {:>7.0} a second",
+            latency.p50_ms,
+            latency.p99_ms,
+            latency.per_second
+        );
+    }
+}
+
+/// Of the ten nearest by embedding, how many the approximate search finds.
+async fn recall(engine: &Engine, asked: &[SearchQuery]) -> Result<f64, StartError> {
+    let (mut found, mut all) = (0usize, 0usize);
+    for query in asked {
+        let near = SearchQuery { method: Method::Dense, ..query.clone() };
+        let ten = async |query: &SearchQuery| {
+            let candidates = engine.candidates(query, 10).await?;
+            Ok::<_, StartError>(
+                candidates.into_iter().take(10).map(|candidate| candidate.knowledge_id).collect::<Vec<_>>(),
+            )
+        };
+        let exact = ten(&SearchQuery { exact: true, ..near.clone() }).await?;
+        let approximate = ten(&near).await?;
+        all += exact.len();
+        found += exact.iter().filter(|id| approximate.contains(id)).count();
+    }
+    Ok(found as f64 / all.max(1) as f64)
+}
+
+/// Hybrid searches by `callers` at once, each the next when the last is answered.
+async fn latency(engine: &Engine, asked: &[SearchQuery], callers: usize, seconds: u64) -> Result<Latency, StartError> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut running = tokio::task::JoinSet::new();
+    for caller in 0..callers {
+        let (engine, asked) = (engine.clone(), asked.to_vec());
+        running.spawn(async move {
+            let mut times = Vec::new();
+            for query in asked.iter().cycle().skip(caller * 31) {
+                let started = Instant::now();
+                if started >= until {
+                    break;
+                }
+                engine.candidates(query, 10).await?;
+                times.push(milliseconds(started.elapsed()));
+            }
+            Ok::<_, StartError>(times)
+        });
+    }
+    let mut times: Vec<f64> = Vec::new();
+    while let Some(done) = running.join_next().await {
+        times.extend(done.map_err(|error| wrong(format!("a caller stopped: {error}")))??);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
+    Ok(Latency { p50_ms: at(0.5), p99_ms: at(0.99), per_second: times.len() as f64 / seconds as f64 })
+}
+
+/// Texts whose characters follow each other as in the wordings of a knowledge file; endless, the same for the same seed.
+fn made_up(flags: &StoreFlags, stream: u64) -> Result<impl Iterator<Item = String>, StartError> {
+    let entries = knowledge::read(&flags.like)?;
+    let mut after: std::collections::BTreeMap<Option<char>, Vec<char>> = std::collections::BTreeMap::new();
+    for wording in entries.iter().flat_map(|entry| std::iter::once(&entry.question).chain(&entry.similar_questions)) {
+        let mut last = None;
+        for character in wording.chars() {
+            after.entry(last).or_default().push(character);
+            last = Some(character);
+        }
+    }
+    let mut random = StdRng::seed_from_u64(flags.seed ^ (stream << 32));
+    Ok(std::iter::from_fn(move || {
+        let length = random.random_range(6..=24);
+        let (mut text, mut last) = (String::new(), None);
+        for _ in 0..length {
+            let next = after.get(&last).or_else(|| after.get(&None))?;
+            let character = next[random.random_range(0..next.len())];
+            text.push(character);
+            last = Some(character);
+        }
+        Some(text)
+    }))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// A line of this process's status, in MiB; 0 where there is no such thing.
+fn status_mib(name: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let kibibytes = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|number| number.parse::<f64>().ok());
+    kibibytes.unwrap_or_default() / 1024.0
+}
+
+fn disk_bytes(folder: &Path) -> u64 {
+    let Ok(files) = folder.read_dir() else { return 0 };
+    files
+        .flatten()
+        .map(|file| match file.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&file.path()),
+            #[cfg(unix)]
+            Ok(metadata) => std::os::unix::fs::MetadataExt::blocks(&metadata) * 512,
+            #[cfg(not(unix))]
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
