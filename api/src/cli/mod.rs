@@ -1,6 +1,8 @@
 //! The commands: what they read from the command line and what they print. The work is done in the library.
 #![expect(clippy::print_stderr, reason = "this is the part that talks to the terminal")]
 
+mod knowledge;
+
 use std::fmt::Arguments;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use yingda::auth::{self, Role};
 use yingda::config::{Config, ConfigError, Flags, ServeFlags};
 use yingda::storage::{Storage, rfc3339};
-use yingda::{Ready, StartError, knowledge, lock_data, open_engine};
+use yingda::{Ready, StartError, lock_data, open_engine};
 use yingda_engine::{Conversation, Decision, Engine, Response};
 
 /// Yingda 应答: answers Chinese customers, and hands them to a person when it must
@@ -32,9 +34,12 @@ enum Command {
     Serve(ServeFlags),
     /// Replace the reply store by a knowledge file
     Index {
-        /// JSON Lines, one JSON array, or CSV (*.csv)
+        /// Knowledge file: .jsonl, .json, .csv, .xlsx or .md
         file: PathBuf,
     },
+    /// Look after knowledge files
+    #[command(subcommand)]
+    Knowledge(knowledge::Knowledge),
     /// Answer one message on the terminal, for trying out; nothing is stored
     Ask {
         /// The message
@@ -79,16 +84,18 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    let mut done = ExitCode::SUCCESS;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => self::serve(cli.flags, serve).await,
             Command::Index { file } => index(cli.flags, file).await,
+            Command::Knowledge(command) => knowledge::run(cli.flags, command).await.map(|code| done = code),
             Command::Ask { text, json } => ask(cli.flags, text, json).await,
             Command::Keys(keys) => self::keys(cli.flags, keys).await,
         }
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => done,
         Err(error) => {
             eprintln!("error: {error}");
             // 2 for what the user can put right, 1 for a fault.
@@ -174,7 +181,7 @@ async fn signal() {
 async fn index(flags: Flags, file: PathBuf) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
     // First all that can be wrong in the file, then anything that changes something.
-    let entries = knowledge::read(&file)?;
+    let entries = yingda::knowledge::read(&file)?;
     // No lock on the data folder: the store takes its own, and a running service goes on with the old content.
     let engine = Engine::open_to_index(config.engine()).await?;
     let model = engine.info().model_id;
