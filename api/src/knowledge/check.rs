@@ -11,7 +11,7 @@ use yingda_engine::{Engine, EngineError, KnowledgeEntry};
 
 use super::KnowledgeError;
 
-/// Most wordings that are compared with each other: 50,000 take about a minute on a laptop, and four times that for twice as many.
+/// Most wordings that are compared with each other: 50,000 take a minute or two on two cores, twice as many four times that.
 pub const MAX_WORDINGS: usize = 50_000;
 /// Fewest answers that tell which entries are never used.
 pub const MIN_ANSWERS: u64 = 1000;
