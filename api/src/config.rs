@@ -305,7 +305,12 @@ impl Config {
 
     /// Where the database is.
     pub fn database_url(&self) -> String {
-        self.database.clone().unwrap_or_else(|| sqlite_url(&self.data.join("yingda.sqlite")))
+        self.database.clone().unwrap_or_else(|| sqlite_url(&self.database_file()))
+    }
+
+    /// The file of the database in the data folder.
+    pub fn database_file(&self) -> PathBuf {
+        self.data.join("yingda.sqlite")
     }
 
     /// Whether the reply store is a folder of ours, which only one process may use.

@@ -208,8 +208,8 @@ fn program() -> &'static Path {
         let folder = test.parent().and_then(Path::parent).unwrap();
         let program = folder.join("yingda");
         let made = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-        let sources = [test.clone(), root().join("api/src/main.rs"), root().join("api/src/cli.rs")];
-        if sources.iter().all(|source| made(&program) > made(source)) {
+        let sources = ["main.rs", "cli/mod.rs", "cli/bench.rs", "cli/knowledge.rs", "cli/questions.rs"].map(|name| root().join("api/src").join(name));
+        if sources.iter().chain([&test]).all(|source| made(&program) > made(source)) {
             return program;
         }
         let mut build = Command::new(env!("CARGO"));
@@ -236,7 +236,7 @@ fn program() -> &'static Path {
 }
 
 /// A command line of yingda with nothing from the environment.
-fn yingda(data: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn yingda(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("YINGDA_") {

@@ -1,5 +1,7 @@
 //! Sessions and their turns.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use yingda_engine::{Role, SentimentScores};
@@ -211,6 +213,17 @@ impl Storage {
             .fetch_optional(&self.readers)
             .await?;
         Ok(row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?.flatten())
+    }
+
+    /// How often the bot answered with each knowledge entry; one that never answered is not among them.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn answers_by_knowledge(&self) -> Result<BTreeMap<String, u64>, StorageError> {
+        let sql = "SELECT knowledge_id, COUNT(*) FROM turns WHERE role = 'bot' AND knowledge_id IS NOT NULL GROUP BY 1";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "this is the part that talks to the terminal")]
 
 mod bench;
+mod knowledge;
 mod questions;
 
 use std::fmt::Arguments;
@@ -16,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use yingda::auth::{self, Role};
 use yingda::config::{Config, ConfigError, Flags, ServeFlags};
 use yingda::storage::{Storage, rfc3339};
-use yingda::{Ready, StartError, knowledge, lock_data, open_engine};
+use yingda::{Ready, StartError, lock_data, open_engine};
 use yingda_engine::{Conversation, Decision, Engine, Response};
 
 /// Yingda 应答: answers Chinese customers, and hands them to a person when it must
@@ -35,9 +36,12 @@ enum Command {
     Serve(ServeFlags),
     /// Replace the reply store by a knowledge file
     Index {
-        /// JSON Lines, one JSON array, or CSV (*.csv)
+        /// Knowledge file: .jsonl, .json, .csv, .xlsx or .md
         file: PathBuf,
     },
+    /// Look after knowledge files
+    #[command(subcommand)]
+    Knowledge(knowledge::Knowledge),
     /// Answer one message on the terminal, for trying out; nothing is stored
     Ask {
         /// The message
@@ -89,10 +93,12 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    let mut done = ExitCode::SUCCESS;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => self::serve(cli.flags, serve).await,
             Command::Index { file } => index(cli.flags, file).await,
+            Command::Knowledge(command) => knowledge::run(cli.flags, command).await.map(|code| done = code),
             Command::Ask { text, json } => ask(cli.flags, text, json).await,
             Command::Tune(tune) => questions::tune(cli.flags, tune).await,
             Command::Evaluate(evaluate) => questions::evaluate(cli.flags, evaluate).await,
@@ -101,7 +107,7 @@ pub(crate) fn run() -> ExitCode {
         }
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => done,
         Err(error) => {
             eprintln!("error: {error}");
             // 2 for what the user can put right, 1 for a fault.
@@ -188,7 +194,7 @@ async fn signal() {
 async fn index(flags: Flags, file: PathBuf) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
     // First all that can be wrong in the file, then anything that changes something.
-    let entries = knowledge::read(&file)?;
+    let entries = yingda::knowledge::read(&file)?;
     // No lock on the data folder: the store takes its own, and a running service goes on with the old content.
     let engine = Engine::open_to_index(config.engine()).await?;
     let model = engine.info().model_id;
