@@ -41,7 +41,6 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
     let questions = labelled("tune");
     let options = TuneOptions { max_wrong: 0.1, ..TuneOptions::default() };
     let (_, dry) = engine.tune(&questions, &[], options, true, |_, _| {}).await.unwrap();
-    let before = engine.tuning();
     let (tuning, report) = engine.tune(&questions, &[], options, false, |_, _| {}).await.unwrap();
     assert_eq!(dry, report, "the same questions and seed must give the same figures");
     let of = |name: &str| report.methods.iter().find(|method| method.method == name).unwrap();
@@ -54,7 +53,6 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
     assert!(report.wrong <= 0.1 && report.coverage > 0.1, "{report:?}");
 
     assert_eq!(*engine.tuning(), tuning, "what was tuned must be in use");
-    let _ = before;
     engine.close().await;
     drop(engine);
     let engine = Engine::open(config(&folder)).await.unwrap();
@@ -72,7 +70,9 @@ async fn what_is_answered_is_right_and_what_is_not_known_is_not_answered() {
     let outcome = evaluate(&engine, &labelled("test"), |_| {}).await.unwrap();
     let wrong = outcome.answerable.wrong + outcome.outside.wrong;
     assert!(wrong <= 2, "{:?} {:?}", outcome.answerable, outcome.outside);
-    assert!(outcome.answerable.right >= 10, "{:?}", outcome.answerable);
+    // Most are not sure enough to be answered unasked; then the right entry must be among the choices.
+    let helped = outcome.answerable.right + outcome.answerable.clarified_with_right;
+    assert!(helped >= 25, "{:?}", outcome.answerable);
 
     // The very words of the knowledge are answered, whatever the sentiment or the mood of the model.
     let entries = knowledge::read(&repository("datasets/data/sample/knowledge.jsonl")).unwrap();

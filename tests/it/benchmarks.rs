@@ -48,6 +48,9 @@ fn write_data(folder: &Path) {
     write("faq-securities/intent_dev.jsonl", single("dev", &dev));
     write("faq-securities/hard_negatives.tsv", "query_id\tfaq_id\ntrain-0\tstd-2\ndev-0\tstd-2\n".into());
 
+    let others = ["怎么取消收藏", "你好"].map(|text| (text.to_owned(), "", ""));
+    write("queries-zhihu/messages.jsonl", single("zhihu", &others));
+
     let mut jd = Vec::new();
     for (session, thing) in things.iter().enumerate() {
         let id = format!("valid-{session}");

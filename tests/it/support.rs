@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 use yingda::Config;
-use yingda_engine::KnowledgeEntry;
+use yingda_engine::{AnswerThresholds, KnowledgeEntry};
 use yingda_models::{
     BertConfig, HiddenAct, Labels, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision, SENTIMENTS,
     Temperatures, TextTokenizer, Thresholds, character_vocabulary, text::TextContract,
@@ -261,6 +261,8 @@ impl Place {
     pub(crate) fn config_of(&self, replica: &str) -> Config {
         let mut config = Config::local(tiny_model(), self.data().join(replica));
         config.database = self.schema.as_ref().map(Schema::url);
+        // The tiny model knows nothing: what is not word for word is asked about, never answered and never given up.
+        config.policy.answers = Some(AnswerThresholds { answer: 0.999, relevant: 0.0 });
         config
     }
 

@@ -48,6 +48,10 @@ pub fn fit(rows: &[Row]) -> Ranker {
     };
     // What was taken off the features before.
     ranker.nothing[0] += dot(&ranker.entry, &entries.mean) - dot(&ranker.nothing, &nothing.mean);
+    // Six decimals are plenty, and are read from a file as they were written.
+    for weight in ranker.entry.iter_mut().chain(&mut ranker.nothing) {
+        *weight = (*weight * 1e6).round() / 1e6;
+    }
     ranker
 }
 

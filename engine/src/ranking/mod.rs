@@ -180,3 +180,64 @@ pub(crate) fn softmax(scores: &mut [f64]) {
     let sum: f64 = scores.iter().sum();
     scores.iter_mut().for_each(|score| *score /= sum);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RankedLabel, store::Found, terms::Terms};
+
+    fn candidate(id: &str, wording: &str, cosine: f32) -> Candidate {
+        let found = Found { text: wording.into(), cosine, score: cosine, terms: Terms::of_query(wording).indices };
+        Candidate {
+            knowledge_id: id.into(),
+            question: wording.into(),
+            answer: format!("答：{wording}"),
+            intent: Some("退货".into()),
+            wordings: vec![found],
+        }
+    }
+
+    fn rank(text: &str, candidates: Vec<Candidate>) -> Ranked {
+        let terms = Terms::of_query(text);
+        let intents = [RankedLabel { label: "退货".into(), probability: 0.9 }];
+        let question = Question { terms: &terms, intents: &intents, out_of_scope: &[], negative: 0.1 };
+        Tuning::default().ranker.rank(&question, candidates)
+    }
+
+    #[test]
+    fn probabilities_add_up_and_nearer_is_likelier() {
+        let found = || vec![candidate("a", "怎么申请退货", 0.7), candidate("b", "运费谁出", 0.5)];
+        let ranked = rank("我要退货咋弄", found());
+        let sum: f32 = ranked.hits.iter().map(|hit| hit.probability).sum();
+        assert!((sum - ranked.relevant).abs() < 1e-5 && ranked.relevant < 1.0, "{ranked:?}");
+        assert_eq!(ranked.hits[0].knowledge_id, "a");
+        let mut nearer = found();
+        nearer[0].wordings[0].cosine = 0.9;
+        assert!(rank("我要退货咋弄", nearer).hits[0].probability > ranked.hits[0].probability);
+        assert_eq!(rank("我要退货咋弄", Vec::new()), Ranked { hits: Vec::new(), relevant: 0.0 });
+    }
+
+    #[test]
+    fn the_very_words_of_an_entry_are_sure() {
+        let ranked = rank("运费，谁出？", vec![candidate("a", "怎么申请退货", 0.9), candidate("b", "运费谁出", 0.2)]);
+        assert_eq!((ranked.hits[0].knowledge_id.as_str(), ranked.hits[0].probability), ("b", 1.0));
+        let twice = vec![candidate("a", "运费谁出", 0.9), candidate("b", "运费谁出？", 0.9)];
+        let ranked = rank("运费谁出", twice);
+        assert_eq!(certainty(ranked.hits.iter().map(|hit| hit.probability)), 0.0, "two entries, one question: ask");
+        // Nothing to compare is not the same.
+        assert!(rank("？！", vec![candidate("a", "。。", 0.9)]).hits[0].probability < 1.0);
+    }
+
+    #[test]
+    fn stored_weights_name_their_features() {
+        let tuning = Tuning::default();
+        let mut json = serde_json::to_value(&tuning).expect("plain data");
+        assert_eq!(serde_json::from_value::<Tuning>(json.clone()).expect("the same"), tuning);
+        json["ranker"]["entry"]["stars"] = 1.0.into();
+        let error = serde_json::from_value::<Tuning>(json.clone()).expect_err("an unknown feature").to_string();
+        assert!(error.contains("stars"), "{error}");
+        json["ranker"]["entry"].as_object_mut().expect("a map").retain(|name, _| name != "stars" && name != "lead");
+        let error = serde_json::from_value::<Tuning>(json).expect_err("a missing feature").to_string();
+        assert!(error.contains("lead"), "{error}");
+    }
+}

@@ -257,7 +257,8 @@ fn relevant_threshold(seen: &[Seen], judged: &[Judged]) -> f32 {
     let answerable = seen.iter().zip(judged).filter(|(seen, _)| !seen.right.is_empty());
     let mut relevant: Vec<f32> = answerable.map(|(_, judged)| judged.relevant).collect();
     relevant.sort_by(f32::total_cmp);
-    relevant.get(relevant.len() / 10).copied().unwrap_or(0.0)
+    // Two decimals, as the thresholds of answers have.
+    (relevant.get(relevant.len() / 10).copied().unwrap_or(0.0) * 100.0).floor() / 100.0
 }
 
 fn all_scores(pairs: &[(&Seen, &Judged)]) -> Vec<MethodScores> {
