@@ -107,7 +107,7 @@ function addDetails(turn, answer) {
       (SENTIMENTS[scores.label] || scores.label) + "  负 " + percent(scores.negative) + " / 中 " + percent(scores.neutral) + " / 正 " + percent(scores.positive),
     ]);
   }
-  row("知识", (answer.matches || []).map((match) => match.score.toFixed(3) + "  " + match.question + "  [" + match.knowledge_id + "]"));
+  row("知识", (answer.matches || []).map((match) => percent(match.probability) + "  " + match.question + "  [" + match.knowledge_id + "]"));
   row("模型", [answer.model]);
   const timings = answer.timings;
   row("用时", [

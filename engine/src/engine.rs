@@ -288,8 +288,8 @@ impl Engine {
     }
 
     /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of
-    /// the knowledge is judged as if that wording were not there. From `only_judged` nothing is
-    /// learnt; they are in the report's figures. `progress(done, all)` counts questions.
+    /// the knowledge is judged as if that wording were not there. From `only_judged` nothing is learnt; they are in the report's
+    /// figures. `progress(done, all)` counts questions.
     ///
     /// # Errors
     /// When there are too few questions, or the model or the store fails. Nothing is kept then.

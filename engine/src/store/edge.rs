@@ -280,9 +280,8 @@ impl Generation {
             let request =
                 request(query, points, day).map_err(|error| format!("the question cannot be asked: {error}"))?;
             let Some(request) = request else { return Ok(Vec::new()) };
-            let wanted = request.limit;
             let points_found = self.shard.query(request).map_err(|error| format!("the search failed: {error}"))?;
-            let all = points_found.len() < points.min(wanted);
+            let all = points_found.len() < points;
             let found = points_found.into_iter().map(|point| found(point, query)).collect::<Result<_, String>>()?;
             let candidates = group(found);
             if all || candidates.len() >= entries {

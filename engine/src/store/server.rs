@@ -217,7 +217,6 @@ impl ReplyStore for ServerStore {
         let mut points = POINTS.max(entries);
         loop {
             let Some(request) = request(&self.alias, query, points, day) else { return Ok(Vec::new()) };
-            let wanted = request.limit.unwrap_or_default() as usize;
             let ask = || self.client.query(request.clone());
             let points_found = match ask().await {
                 Ok(found) => found.result,
@@ -225,7 +224,7 @@ impl ReplyStore for ServerStore {
                 Err(_) if self.current().await?.is_none() => return Ok(Vec::new()),
                 Err(_) => ask().await.map_err(self.failed("the search"))?.result,
             };
-            let all = points_found.len() < points.min(wanted);
+            let all = points_found.len() < points;
             let found =
                 points_found.into_iter().map(|point| self.found(point, query, model_id)).collect::<Result<_, _>>()?;
             let candidates = group(found);
