@@ -387,7 +387,7 @@ impl Engine {
         let wordings: Vec<(usize, String)> = entries
             .iter()
             .enumerate()
-            .flat_map(|(at, entry)| wordings(entry).into_iter().map(move |wording| (at, wording.clone())))
+            .flat_map(|(at, entry)| entry.wordings().into_iter().map(move |wording| (at, wording.to_owned())))
             .collect();
         let length = |wording: &str| Terms::count(&contract.model_text(wording));
         let lengths: usize = wordings.iter().map(|(_, wording)| length(wording)).sum();
@@ -444,17 +444,6 @@ impl Engine {
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
     }
-}
-
-/// The wordings of an entry that are indexed, each once.
-fn wordings(entry: &KnowledgeEntry) -> Vec<&String> {
-    let mut wordings: Vec<&String> = Vec::with_capacity(entry.similar_questions.len() + 1);
-    for wording in std::iter::once(&entry.question).chain(&entry.similar_questions) {
-        if !wording.trim().is_empty() && !wordings.contains(&wording) {
-            wordings.push(wording);
-        }
-    }
-    wordings
 }
 
 /// The tokens of a text, with as many of the turns before it as the model reads.

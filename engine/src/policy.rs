@@ -176,8 +176,8 @@ pub struct Gates<'a> {
 /// 6. No answer known: say so.
 /// 7. Otherwise ask which of the likeliest questions is meant.
 ///
-/// Where intents were certified, one below its own threshold is not answered, nor is one that could not be certified, unless
-/// the message is nearly word for word a question of the knowledge. Handing over to a person is no automatic answer: for that
+/// Where intents were certified, one below its own threshold or too near to the second is not answered, nor is one that could
+/// not be certified, unless the message is nearly word for word a question of the knowledge. Handing over to a person is no automatic answer: for that
 /// the lower of the two thresholds is enough.
 pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>) -> Decision {
     let unhappy = situation.sentiment.negative >= gates.thresholds.negative;
@@ -191,7 +191,7 @@ pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>
     if is_one_of(situation.text, &config.acknowledgements) {
         return Decision::Reply { text: config.acknowledge_text.clone(), knowledge_id: None };
     }
-    if let Some(hit) = reply(situation, gates) {
+    if let Some(hit) = reply(situation, config, gates) {
         let text = if unhappy { format!("{}{}", config.sorry_prefix, hit.answer) } else { hit.answer.clone() };
         return Decision::Reply { text, knowledge_id: Some(hit.knowledge_id.clone()) };
     }
@@ -270,12 +270,16 @@ fn least_confidence(label: &str, thresholds: &Thresholds, guarantee: Option<&Gua
 /// Cosine similarity from which a message is nearly word for word a question of the knowledge.
 const WORD_FOR_WORD: f32 = 0.95;
 
-fn reply<'a>(situation: &Situation<'a>, gates: Gates<'_>) -> Option<&'a Hit> {
+fn reply<'a>(situation: &Situation<'a>, config: &PolicyConfig, gates: Gates<'_>) -> Option<&'a Hit> {
     let best = situation.hits.first()?;
     let sure = certainty(situation.hits.iter().map(|hit| hit.probability)) >= gates.answers.answer;
-    let certified = situation.intents.first().is_none_or(|top| {
-        gates.guarantee.is_none() || top.probability >= least_confidence(&top.label, gates.thresholds, gates.guarantee)
-    });
+    // What was certified holds for messages that pass all of these, and for no others.
+    let passes = |top: &RankedLabel| {
+        top.probability >= least_confidence(&top.label, gates.thresholds, gates.guarantee)
+            && gap(situation.intents) >= gates.thresholds.intent_gap
+            && !config.out_of_scope_intents.contains(&top.label)
+    };
+    let certified = gates.guarantee.is_none() || situation.intents.first().is_none_or(passes);
     (sure && (certified || best.score >= WORD_FOR_WORD)).then_some(best)
 }
 

@@ -108,6 +108,19 @@ pub struct KnowledgeEntry {
     pub valid_to: Option<String>,
 }
 
+impl KnowledgeEntry {
+    /// Its different wordings, the standard question first, blank ones left out: what is indexed.
+    pub fn wordings(&self) -> Vec<&str> {
+        let mut wordings: Vec<&str> = Vec::with_capacity(self.similar_questions.len() + 1);
+        for wording in std::iter::once(&self.question).chain(&self.similar_questions) {
+            if !wording.trim().is_empty() && !wordings.contains(&wording.as_str()) {
+                wordings.push(wording);
+            }
+        }
+        wordings
+    }
+}
+
 /// One earlier turn of a conversation, as the policy needs it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PastTurn {

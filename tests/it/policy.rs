@@ -176,6 +176,14 @@ fn what_was_certified_for_an_intent_takes_the_place_of_the_threshold() {
         assert_eq!(run_with(&case, Some(&guarantee)), expected, "{name}");
         assert_eq!(run(&case), without, "{name}, without a guarantee");
     }
+    let near = Case { intents: intents(&[("退货", 0.9), ("换货", 0.85)]), ..said("退货", 0.9) };
+    assert_eq!(
+        (run_with(&near, Some(&guarantee)), run(&near)),
+        ("clarify a".into(), "reply a".into()),
+        "too near a second"
+    );
+    let away = said("out_of_scope", 0.9);
+    assert_eq!((run_with(&away, Some(&guarantee)), run(&away)), ("out of scope".into(), "reply a".into()));
     let word_for_word = Case { hits: vec![Hit { score: 0.95, ..hit("a", 0.9) }], ..said("发票", 0.999) };
     assert_eq!(run_with(&word_for_word, Some(&guarantee)), "reply a", "its very words need no intent");
 }

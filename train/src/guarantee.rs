@@ -3,8 +3,8 @@
 //! What is bounded is the share of wrong ones **among automatic answers** (selective risk), not among all messages: a message
 //! counts as answered when its first intent passes the intent gates of the reply decision (probability and distance to the
 //! second), and as wrong when that intent is not its label. A label that the model does not know is always wrong. Intents that the
-//! reply decision hands over or refuses are no automatic answers, and count neither way. The gate of the reply's similarity
-//! comes on top and is not part of it, nor are replies that are nearly word for word and need no intent.
+//! reply decision hands over or refuses are no automatic answers, and count neither way. The probability of the
+//! answer (`yingda tune`) comes on top and is not part of it, nor are replies that are nearly word for word and need no intent.
 
 use std::{
     collections::BTreeMap,

@@ -127,7 +127,7 @@ pub enum Finding {
 pub fn wordings(entries: &[KnowledgeEntry]) -> Result<Vec<Wording<'_>>, KnowledgeError> {
     let all = entries.iter().enumerate();
     let wordings: Vec<Wording<'_>> = all
-        .flat_map(|(index, entry)| super::wordings(entry).into_iter().map(move |text| Wording { entry: index, text }))
+        .flat_map(|(index, entry)| entry.wordings().into_iter().map(move |text| Wording { entry: index, text }))
         .collect();
     match wordings.len() {
         count if count > MAX_WORDINGS => Err(KnowledgeError::TooManyWordings { wordings: count }),

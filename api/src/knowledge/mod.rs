@@ -12,7 +12,7 @@ mod markdown;
 mod table;
 mod validate;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -244,21 +244,11 @@ impl Counts {
         }
         Self {
             entries: entries.len(),
-            wordings: entries.iter().map(|entry| wordings(entry).len()).sum(),
+            wordings: entries.iter().map(|entry| entry.wordings().len()).sum(),
             intents,
             without_intent: entries.iter().filter(|entry| entry.intent.is_none()).count(),
         }
     }
-}
-
-/// The different wordings of an entry, its standard question first: what is indexed.
-fn wordings(entry: &KnowledgeEntry) -> Vec<&str> {
-    let mut seen = HashSet::new();
-    std::iter::once(&entry.question)
-        .chain(&entry.similar_questions)
-        .map(String::as_str)
-        .filter(|wording| seen.insert(*wording))
-        .collect()
 }
 
 /// Where something stands in a file. The order is that of the file.
