@@ -177,8 +177,8 @@ pub struct Gates<'a> {
 /// 7. Otherwise ask which of the likeliest questions is meant.
 ///
 /// Where intents were certified, one below its own threshold or too near to the second is not answered, nor is one that could
-/// not be certified, unless the message is nearly word for word a question of the knowledge. Handing over to a person is no automatic answer: for that
-/// the lower of the two thresholds is enough.
+/// not be certified, unless the message is nearly word for word a question of the knowledge. Handing over to a person is no
+/// automatic answer: for that the lower of the two thresholds is enough.
 pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>) -> Decision {
     let unhappy = situation.sentiment.negative >= gates.thresholds.negative;
     if let Some((reason, detail)) = must_reach_person(situation, config, gates) {
