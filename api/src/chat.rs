@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use utoipa::ToSchema;
 use yingda_engine::{
-    Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, PastTurn, RankedLabel, Role,
-    SentimentScores, Timings,
+    Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, PastTurn, RankedLabel,
+    Role, SentimentScores, Timings,
 };
 
 use crate::desk::{self, Priority};
@@ -95,7 +95,9 @@ pub struct Incoming {
     /// Where it comes from: lower-case letters and `_`; `api` when left out.
     #[schema(example = "web")]
     pub channel: Option<String>,
-    /// What the caller knows of the customer: a JSON object of at most 8 KiB. Stored with personal data masked.
+    /// What the caller knows of the customer: a JSON object of at most 8 KiB. Stored with personal data masked. Texts and numbers
+    /// fill slots of answers by their names; `audience` (such as `vip`), `viewed` and `bought` (products, latest first) are
+    /// texts or lists of texts.
     #[schema(value_type = Option<Object>)]
     pub profile: Option<serde_json::Value>,
     /// What kind of message it is.
@@ -488,7 +490,8 @@ impl Chat {
             Some(session) => self.storage.last_turns(&session.id, session.resolved_seq, WINDOW).await?,
             None => Vec::new(),
         };
-        let conversation = Conversation { turns: turns.into_iter().map(past).collect() };
+        let conversation =
+            Conversation { turns: turns.into_iter().map(past).collect(), asker: asker(message, session) };
         let response = self.engine.respond(&conversation, text).await?;
         Ok(Judged {
             intents: response.understanding.intents,
@@ -671,6 +674,35 @@ pub(crate) fn top(intents: Vec<RankedLabel>) -> Vec<IntentScore> {
         .take(TOP_INTENTS)
         .map(|intent| IntentScore { label: intent.label, probability: intent.probability })
         .collect()
+}
+
+/// Who writes: by this message's profile, or the session's where it came without one.
+fn asker(message: &Message, session: Option<&Session>) -> Asker {
+    let stored = || session.and_then(|session| serde_json::from_str(session.profile.as_deref()?).ok());
+    let profile = message.profile.clone().or_else(stored).unwrap_or_default();
+    let texts = |name: &str| match &profile[name] {
+        serde_json::Value::Array(items) => items.iter().filter_map(text_of).collect(),
+        one => text_of(one).into_iter().collect::<Vec<String>>(),
+    };
+    let channel = message.channel.clone().or_else(|| session.map(|session| session.channel.clone()));
+    let fields = profile.as_object().into_iter().flatten();
+    Asker {
+        channel,
+        audiences: texts("audience"),
+        fields: fields.filter_map(|(name, value)| Some((name.clone(), text_of(value)?))).collect(),
+        viewed: texts("viewed"),
+        bought: texts("bought"),
+    }
+}
+
+/// A text or a number, if it says anything.
+fn text_of(value: &serde_json::Value) -> Option<String> {
+    let text = match value {
+        serde_json::Value::String(text) => text.trim().to_owned(),
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (!text.is_empty()).then_some(text)
 }
 
 /// A stored turn as the policy needs it.

@@ -6,6 +6,7 @@ mod engine;
 mod error;
 pub mod policy;
 pub mod ranking;
+pub mod slots;
 pub mod store;
 pub mod terms;
 mod types;

@@ -1,5 +1,7 @@
 //! The words that the engine and its callers share: what was understood, what was found, what was decided.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Who wrote a turn.
@@ -134,11 +136,29 @@ pub struct PastTurn {
     pub decision: Option<DecisionKind>,
 }
 
-/// The turns that count for a decision: those since the session's last resolution, oldest first, without the new text.
+/// Who asks, as far as it is known: answers are chosen by it, and slots filled from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// Where the message came in, such as `wechat`.
+    pub channel: Option<String>,
+    /// Groups that the customer belongs to, such as `vip`.
+    pub audiences: Vec<String>,
+    /// What slots are filled from, by name.
+    pub fields: BTreeMap<String, String>,
+    /// Products that the customer looked at, latest first.
+    pub viewed: Vec<String>,
+    /// Products that the customer bought, latest first.
+    pub bought: Vec<String>,
+}
+
+/// Who asks, and the turns that count for a decision: those since the session's last resolution, oldest first, without the new
+/// text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conversation {
     /// Earlier turns, oldest first.
     pub turns: Vec<PastTurn>,
+    /// Who asks.
+    pub asker: Asker,
 }
 
 /// The three decisions, without their content.

@@ -75,7 +75,7 @@ fn run(case: &Case) -> String {
 }
 
 fn run_with(case: &Case, guarantee: Option<&Guarantee>) -> String {
-    let conversation = Conversation { turns: case.past.clone() };
+    let conversation = Conversation { turns: case.past.clone(), ..Conversation::default() };
     let situation = Situation {
         text: case.text,
         intents: &case.intents,
