@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use utoipa::ToSchema;
 use yingda_engine::{
-    Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, PastTurn, RankedLabel,
-    Role, SentimentScores, Timings,
+    Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
+    RankedLabel, Role, SentimentScores, Timings,
 };
 
 use crate::desk::{self, Priority};
@@ -37,6 +37,8 @@ const OWNED_BY_AGENT: &str = "owned_by_agent";
 const NON_TEXT: &str = "non_text";
 /// `reason` of the fixed sentence for a message without a word.
 const EMPTY: &str = "empty_message";
+/// `reason` of the fixed sentence where the reply store does not answer.
+const UNAVAILABLE: &str = "knowledge_unavailable";
 
 /// What kind of message it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -244,6 +246,11 @@ pub struct ChatResponse {
     /// What the customer should read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+    /// What is shown with the reply: `{"type": "text", "text"}`, `{"type": "image", "url", "description"?}`,
+    /// `{"type": "link", "title", "url"}` or `{"type": "mini_program", "app_id", "page", "title"}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub parts: Vec<Part>,
     /// What the customer may choose from, when asked what was meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<ChoiceItem>>,
@@ -255,7 +262,8 @@ pub struct ChatResponse {
     /// Knowledge that came near, best first.
     pub matches: Vec<Match>,
     /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment` or `low_confidence`;
-    /// `owned_by_agent` when silent; `non_text` or `empty_message` where there was nothing to read.
+    /// `owned_by_agent` when silent; `non_text` or `empty_message` where there was nothing to read; `knowledge_unavailable` where
+    /// the knowledge could not be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The session's open ticket.
@@ -359,6 +367,9 @@ struct Judged {
 struct Bot {
     outcome: Outcome,
     text: String,
+    parts: Vec<Part>,
+    /// Whether the text may hold what is known of the customer: it is stored masked.
+    personal: bool,
     choices: Option<Vec<ChoiceItem>>,
     reason: Option<&'static str>,
     knowledge_id: Option<String>,
@@ -368,8 +379,16 @@ struct Bot {
 impl From<Decision> for Bot {
     fn from(decision: Decision) -> Self {
         let outcome = decision.kind().into();
-        let plain =
-            Self { outcome, text: String::new(), choices: None, reason: None, knowledge_id: None, escalation: None };
+        let plain = Self {
+            outcome,
+            text: String::new(),
+            parts: Vec::new(),
+            personal: false,
+            choices: None,
+            reason: None,
+            knowledge_id: None,
+            escalation: None,
+        };
         match decision {
             Decision::Reply { text, knowledge_id } => Self { text, knowledge_id, ..plain },
             Decision::Clarify { text, choices } => {
@@ -473,6 +492,8 @@ impl Chat {
             let bot = Bot {
                 outcome: Outcome::Clarify,
                 text: message.kind.placeholder().1.to_owned(),
+                parts: Vec::new(),
+                personal: false,
                 choices: None,
                 reason: Some(reason),
                 knowledge_id: None,
@@ -493,12 +514,19 @@ impl Chat {
         let conversation =
             Conversation { turns: turns.into_iter().map(past).collect(), asker: asker(message, session) };
         let response = self.engine.respond(&conversation, text).await?;
+        let mut bot = Bot::from(response.decision);
+        if response.unavailable && bot.outcome == Outcome::NoAnswer {
+            bot.reason = Some(UNAVAILABLE);
+        }
+        if let Some(hit) = response.hits.iter().find(|hit| Some(&hit.knowledge_id) == bot.knowledge_id.as_ref()) {
+            (bot.parts, bot.personal) = (hit.parts.clone(), hit.personal);
+        }
         Ok(Judged {
             intents: response.understanding.intents,
             sentiment: Some(response.understanding.sentiment),
             hits: response.hits,
             timings: response.timings,
-            bot: Some(response.decision.into()),
+            bot: Some(bot),
         })
     }
 
@@ -583,6 +611,7 @@ impl Chat {
             message_id: message.message_id.clone(),
             decision: bot.as_ref().map_or(Outcome::Silent, |bot| bot.outcome),
             reply: bot.as_ref().map(|bot| bot.text.clone()),
+            parts: bot.as_ref().map(|bot| bot.parts.clone()).unwrap_or_default(),
             choices: bot.as_ref().and_then(|bot| bot.choices.clone()),
             intents: top(judged.intents),
             sentiment: judged.sentiment.map(Sentiment::from),
@@ -611,7 +640,10 @@ impl Chat {
         let user = NewTurn {
             text: self.stored_text(message),
             message_id: message.message_id.clone(),
-            response_json: message.message_id.is_some().then(|| json.clone()),
+            response_json: message.message_id.is_some().then(|| match &bot {
+                Some(bot) if bot.personal => self.masked_answer(&response),
+                _ => json.clone(),
+            }),
             sentiment: judged.sentiment,
             intent,
             model: judged.sentiment.is_some().then(|| model.clone()),
@@ -620,7 +652,7 @@ impl Chat {
         tx.add_turn(&mut session, Role::User, user).await?;
         if let Some(bot) = bot {
             let turn = NewTurn {
-                text: bot.text,
+                text: if bot.personal { self.engine.mask(&bot.text) } else { bot.text },
                 decision: Some(bot.outcome.as_str().to_owned()),
                 reason: bot.reason.map(str::to_owned),
                 knowledge_id: bot.knowledge_id,
@@ -635,6 +667,13 @@ impl Chat {
             metrics::ticket_opened(reason);
         }
         Ok(Some(Answer { json, replayed: false }))
+    }
+
+    /// What is kept of an answer with personal data, for when its message comes again.
+    fn masked_answer(&self, response: &ChatResponse) -> String {
+        let reply = response.reply.as_ref().map(|reply| self.engine.mask(reply));
+        let response = ChatResponse { reply, ..response.clone() };
+        serde_json::to_string(&response).expect("plain data is always JSON")
     }
 
     /// What is kept of a message.
@@ -708,7 +747,7 @@ fn text_of(value: &serde_json::Value) -> Option<String> {
 /// A stored turn as the policy needs it.
 fn past(turn: Turn) -> PastTurn {
     // The fixed sentences for pictures and empty messages are no clarifying questions.
-    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY));
+    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY | UNAVAILABLE));
     let decision = match turn.decision.as_deref() {
         _ if fixed => None,
         Some("reply") => Some(DecisionKind::Reply),

@@ -7,7 +7,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,15 +15,15 @@ use tokio::task::JoinSet;
 use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, context};
 
 use crate::{
-    Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response, Role,
-    SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    Asker, Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response,
+    Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
     policy::{Gates, Situation, decide},
     ranking::{
         LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
         features::{Features, Question},
         tune,
     },
-    store::{Candidate, Contents, FORMAT, Method, ReplyStore, SearchQuery, Store, StoredReply, check_model},
+    store::{Candidate, Change, Contents, Method, ReplyStore, Scope, SearchQuery, Store, StoredReply, check_model},
     terms::Terms,
     worker::{Done, Worker},
 };
@@ -68,6 +68,8 @@ struct Shared {
     entries: AtomicUsize,
     /// The second stage that goes with what is in the store.
     tuning: RwLock<Arc<Tuning>>,
+    /// Whether the store answered when it was last asked.
+    reachable: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -104,7 +106,8 @@ impl Engine {
         }
         let serving = RwLock::new(Arc::new(make_serving(folder, &config, &store).await?));
         let (entries, tuning) = (AtomicUsize::new(0), RwLock::default());
-        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, closed: AtomicBool::new(false) }));
+        let (reachable, closed) = (AtomicBool::new(true), AtomicBool::new(false));
+        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, reachable, closed }));
         engine.note(contents);
         Ok(engine)
     }
@@ -212,9 +215,8 @@ impl Engine {
         let serving = self.serving();
         let (understanding, _) = self.understand_one(&serving, text.to_owned(), &[]).await?;
         let model_text = serving.folder.tokenizer.contract().model_text(text);
-        let mut ranked = self.retrieve(&serving, &understanding, &model_text, limit).await?;
-        ranked.hits.truncate(limit);
-        Ok(ranked.hits)
+        let ranked = self.retrieve(&serving, &understanding, &model_text, limit, &Scope::on(today())).await?;
+        hits(ranked.candidates, limit, &Asker::default())
     }
 
     /// What the store is asked for a text that was understood.
@@ -229,7 +231,7 @@ impl Engine {
     /// # Errors
     /// When the store fails.
     pub async fn candidates(&self, query: &SearchQuery, entries: usize) -> Result<Vec<Candidate>, EngineError> {
-        self.0.store.search(&self.serving().info.model_id, query, entries, today()).await
+        self.0.store.search(&self.serving().info.model_id, query, entries, &Scope::on(today())).await
     }
 
     /// Searches for what was understood and judges what was found.
@@ -239,10 +241,11 @@ impl Engine {
         understanding: &Understanding,
         model_text: &str,
         entries: usize,
+        scope: &Scope,
     ) -> Result<Ranked, EngineError> {
         let (embedding, terms) = (understanding.embedding.clone(), Terms::of_query(model_text));
         let query = SearchQuery { embedding, terms, method: Method::Fused, exact: false };
-        let candidates = self.0.store.search(&serving.info.model_id, &query, entries, today()).await?;
+        let candidates = self.0.store.search(&serving.info.model_id, &query, entries, scope).await?;
         Ok(self.tuning().ranker.rank(&self.question(&query.terms, understanding), candidates))
     }
 
@@ -265,8 +268,24 @@ impl Engine {
         let (understanding, mut timings) = self.understand_one(&serving, text.to_owned(), &conversation.turns).await?;
         let searching = Instant::now();
         let model_text = serving.folder.tokenizer.contract().model_text(text);
-        let Ranked { mut hits, relevant } = self.retrieve(&serving, &understanding, &model_text, HITS).await?;
-        hits.truncate(HITS);
+        let asker = &conversation.asker;
+        let scope =
+            Scope { channel: asker.channel.clone(), audiences: Some(asker.audiences.clone()), ..Scope::on(today()) };
+        let found = match self.0.reachable.load(Ordering::Relaxed) {
+            true => self.retrieve(&serving, &understanding, &model_text, HITS, &scope).await.map(Some),
+            // Nobody waits for a store that did not answer, until it does.
+            false => Ok(None),
+        };
+        let (hits, relevant, unavailable) = match found {
+            Ok(Some(Ranked { candidates, relevant })) => (hits(candidates, HITS, asker)?, relevant, false),
+            Ok(None) => (Vec::new(), 0.0, true),
+            Err(error @ EngineError::Store { .. }) => {
+                tracing::error!(%error, "a message is answered without the reply store");
+                self.0.reachable.store(false, Ordering::Relaxed);
+                (Vec::new(), 0.0, true)
+            }
+            Err(error) => return Err(error),
+        };
         timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
         let situation = Situation {
             text: &model_text,
@@ -274,6 +293,7 @@ impl Engine {
             sentiment: understanding.sentiment,
             hits: &hits,
             relevant,
+            unavailable,
             conversation,
         };
         let policy = &self.0.config.policy;
@@ -284,7 +304,7 @@ impl Engine {
         };
         let decision = decide(&situation, policy, gates);
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Response { decision, understanding, hits, relevant, timings })
+        Ok(Response { decision, understanding, hits, relevant, unavailable, timings })
     }
 
     /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of
@@ -357,71 +377,134 @@ impl Engine {
         Ok(Seen { text: question.text.clone(), features, without, ids, right, orders })
     }
 
-    /// Replaces the whole store by `entries`; `progress(done, all)` counts entries. Returns how many wordings were written.
+    /// Replaces the whole store by `entries`, as a release of the knowledge; `progress(done, all)` counts entries. Returns how many
+    /// wordings were written.
     ///
     /// # Errors
     /// When an entry cannot be indexed, or the model or the store fails; the old content is then still served.
     pub async fn index(
         &self,
         entries: Vec<KnowledgeEntry>,
+        release: i64,
         progress: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<usize, EngineError> {
-        let mut known = std::collections::HashSet::new();
-        for entry in &entries {
-            let problem = if entry.id.trim().is_empty() {
-                "it has no id"
-            } else if !known.insert(&entry.id) {
-                "its id stands twice; give every entry its own"
-            } else if entry.question.trim().is_empty() {
-                "its question is empty"
-            } else if entry.answer.trim().is_empty() {
-                "its answer is empty"
-            } else {
-                continue;
-            };
-            return Err(EngineError::Knowledge { id: entry.id.clone(), message: problem.into() });
-        }
+        check_entries(&entries)?;
         let serving = self.serving();
-        let all = entries.len();
+        let wordings: Vec<&str> = entries.iter().flat_map(KnowledgeEntry::wordings).collect();
         let contract = serving.folder.tokenizer.contract();
-        let wordings: Vec<(usize, String)> = entries
+        let terms: usize = wordings.iter().map(|wording| Terms::count(&contract.model_text(wording))).sum();
+        let average = terms as f32 / wordings.len().max(1) as f32;
+        let replies = self.stored(&entries, average, progress).await?;
+        let written = replies.len();
+        let ModelInfo { model_id, dimension, .. } = &serving.info;
+        // What was tuned for this model goes on being used, until it is tuned again.
+        let old = self.0.store.contents().await?.filter(|old| old.model_id == *model_id);
+        let contents = Contents {
+            tuning: old.and_then(|old| old.tuning),
+            ..Contents::new(model_id, *dimension, release, &replies, average)
+        };
+        self.0.store.replace(contents.clone(), replies).await?;
+        self.note(Some(contents));
+        Ok(written)
+    }
+
+    /// Makes the next release of the knowledge out of the one that is served: `changed` takes the place of what the store has of
+    /// these entries, `removed` are gone. `entries` and `wordings` count the whole new release. Searches see either release and
+    /// never a mixture. `progress(done, all)` counts changed entries.
+    ///
+    /// # Errors
+    /// When an entry cannot be indexed, the model or the store fails, or the store holds nothing to go on from; the old release is
+    /// then still served.
+    pub async fn publish(
+        &self,
+        release: i64,
+        changed: &[KnowledgeEntry],
+        removed: &[String],
+        (entries, wordings): (usize, usize),
+        progress: impl Fn(usize, usize) + Send + Sync,
+    ) -> Result<(), EngineError> {
+        check_entries(changed)?;
+        let model_id = self.serving().info.model_id.clone();
+        let contents = self.0.store.contents().await?;
+        check_model(&self.0.store, contents.as_ref(), &model_id)?;
+        let average = contents.map_or(0.0, |contents| contents.average_terms);
+        let replies = self.stored(changed, average, progress).await?;
+        let retired = changed.iter().map(|entry| &entry.id).chain(removed).cloned().collect();
+        self.0.store.apply(Change { release, replies, retired, entries, wordings }).await?;
+        self.note(self.0.store.contents().await?);
+        Ok(())
+    }
+
+    /// The wordings of entries as the store keeps them.
+    async fn stored(
+        &self,
+        entries: &[KnowledgeEntry],
+        average_terms: f32,
+        progress: impl Fn(usize, usize) + Send + Sync,
+    ) -> Result<Vec<StoredReply>, EngineError> {
+        let serving = self.serving();
+        let contract = serving.folder.tokenizer.contract();
+        let all = entries.len();
+        let wordings: Vec<(usize, &str)> = entries
             .iter()
             .enumerate()
-            .flat_map(|(at, entry)| entry.wordings().into_iter().map(move |wording| (at, wording.to_owned())))
+            .flat_map(|(at, entry)| entry.wordings().into_iter().map(move |wording| (at, wording)))
             .collect();
-        let length = |wording: &str| Terms::count(&contract.model_text(wording));
-        let lengths: usize = wordings.iter().map(|(_, wording)| length(wording)).sum();
-        let average = lengths as f32 / wordings.len().max(1) as f32;
         let mut replies = Vec::with_capacity(wordings.len());
         // Never more at once than may wait.
         let at_once = self.0.config.worker.queue.min(self.0.config.worker.batch_texts);
         for chunk in wordings.chunks(at_once) {
             progress(chunk[0].0, all);
-            let understood = self.understand(chunk.iter().map(|(_, wording)| wording.clone()).collect()).await?;
+            let texts: Vec<String> = chunk.iter().map(|(_, wording)| (*wording).to_owned()).collect();
+            let understood = loop {
+                match self.understand(texts.clone()).await {
+                    // Customers come first.
+                    Err(EngineError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    understood => break understood?,
+                }
+            };
             for (understanding, (at, wording)) in understood.into_iter().zip(chunk) {
                 replies.push(StoredReply {
                     entry: entries[*at].clone(),
-                    wording: wording.clone(),
+                    wording: (*wording).to_owned(),
                     embedding: understanding.embedding,
-                    terms: Terms::of_wording(&contract.model_text(wording), average),
+                    terms: Terms::of_wording(&contract.model_text(wording), average_terms),
                 });
             }
         }
         progress(all, all);
-        let written = replies.len();
-        // What was tuned for this model goes on being used, until it is tuned again.
-        let old = self.0.store.contents().await?.filter(|old| old.model_id == serving.info.model_id);
-        let contents = Contents {
-            format: FORMAT,
-            model_id: serving.info.model_id.clone(),
-            dimension: serving.info.dimension,
-            entries: all,
-            wordings: written,
-            tuning: old.and_then(|old| old.tuning),
-        };
-        self.0.store.replace(contents.clone(), replies).await?;
-        self.note(Some(contents));
-        Ok(written)
+        Ok(replies)
+    }
+
+    /// All entries of the release that is served, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+        self.0.store.entries().await
+    }
+
+    /// What the store holds now; `None` while it is empty.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn contents(&self) -> Result<Option<Contents>, EngineError> {
+        self.0.store.contents().await
+    }
+
+    /// Looks again what the store holds, after another process changed it or it did not answer. Returns the release that is
+    /// served.
+    ///
+    /// # Errors
+    /// When the store fails, or its new content is of another model: then the old is served on, where it still can be.
+    pub async fn refresh(&self) -> Result<i64, EngineError> {
+        let refreshed = self.0.store.refresh(&self.serving().info.model_id).await;
+        self.0.reachable.store(!matches!(refreshed, Err(EngineError::Store { .. })), Ordering::Relaxed);
+        refreshed?;
+        let contents = self.0.store.contents().await?;
+        let release = contents.as_ref().map_or(0, |contents| contents.release);
+        self.note(contents);
+        Ok(release)
     }
 
     /// Reads the model folder again and looks for a new store content; both are served from then on, without a restart.
@@ -444,6 +527,45 @@ impl Engine {
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
     }
+}
+
+fn check_entries(entries: &[KnowledgeEntry]) -> Result<(), EngineError> {
+    let mut known = HashSet::new();
+    for entry in entries {
+        let problem = if entry.id.trim().is_empty() {
+            "it has no id"
+        } else if !known.insert(&entry.id) {
+            "its id stands twice; give every entry its own"
+        } else if entry.question.trim().is_empty() {
+            "its question is empty"
+        } else if entry.answer.trim().is_empty() {
+            "its answer is empty"
+        } else {
+            continue;
+        };
+        return Err(EngineError::Knowledge { id: entry.id.clone(), message: problem.into() });
+    }
+    Ok(())
+}
+
+/// The likeliest candidates as `asker` is answered with them.
+fn hits(candidates: Vec<(Candidate, f32)>, limit: usize, asker: &Asker) -> Result<Vec<Hit>, EngineError> {
+    let hit = |(candidate, probability): (Candidate, f32)| {
+        let entry = candidate.entry()?;
+        let answer = entry.answer_for(asker);
+        Ok(Hit {
+            parts: answer.parts.to_vec(),
+            personal: answer.personal,
+            answer: answer.text,
+            probability,
+            score: candidate.cosine(),
+            matched: candidate.wordings.first().map(|wording| wording.text.clone()).unwrap_or_default(),
+            knowledge_id: entry.id,
+            question: entry.question,
+            intent: entry.intent,
+        })
+    };
+    candidates.into_iter().take(limit).map(hit).collect()
 }
 
 /// The tokens of a text, with as many of the turns before it as the model reads.

@@ -26,7 +26,7 @@ fn config(folder: &TempDir) -> EngineConfig {
 async fn sample(folder: &TempDir) -> Engine {
     let engine = Engine::open(config(folder)).await.unwrap();
     let entries = knowledge::read(&repository("datasets/data/sample/knowledge.jsonl")).unwrap();
-    engine.index(entries, |_, _| {}).await.unwrap();
+    engine.index(entries, 1, |_, _| {}).await.unwrap();
     engine
 }
 
@@ -59,7 +59,7 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
     assert_eq!(*engine.tuning(), tuning, "what was tuned must be in use after a restart");
     // The same model over changed knowledge keeps it.
     let entries = knowledge::read(&repository("datasets/data/sample/knowledge.jsonl")).unwrap();
-    engine.index(entries.into_iter().take(50).collect(), |_, _| {}).await.unwrap();
+    engine.index(entries.into_iter().take(50).collect(), 2, |_, _| {}).await.unwrap();
     assert_eq!(*engine.tuning(), tuning, "what was tuned must outlive new knowledge");
 }
 
