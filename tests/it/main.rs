@@ -7,6 +7,7 @@ mod benchmarks;
 mod formats;
 mod golden;
 mod judging;
+mod knowledge_base;
 mod knowledge_files;
 mod learning;
 mod notebooks;

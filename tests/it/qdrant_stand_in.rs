@@ -14,7 +14,11 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use qdrant_client::qdrant::{
@@ -42,6 +46,7 @@ use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 pub(crate) struct StandIn {
     address: SocketAddr,
     service: Service,
+    away: Arc<AtomicBool>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -52,7 +57,10 @@ impl StandIn {
         let address = incoming.local_addr().unwrap();
         let service = Service::default();
         let key = key.map(str::to_owned);
+        let away = Arc::new(AtomicBool::new(false));
+        let gone = Arc::clone(&away);
         let check_key = move |request: Request<()>| match &key {
+            _ if gone.load(Ordering::SeqCst) => Err(Status::unavailable("the stand-in is away")),
             Some(key) if request.metadata().get("api-key").is_none_or(|given| given.as_bytes() != key.as_bytes()) => {
                 Err(Status::unauthenticated("Invalid API key or JWT"))
             }
@@ -62,7 +70,7 @@ impl StandIn {
             .add_service(CollectionsServer::with_interceptor(service.clone(), check_key.clone()))
             .add_service(PointsServer::with_interceptor(service.clone(), check_key))
             .serve_with_incoming(incoming);
-        Self { address, service, serving: tokio::spawn(async { server.await.unwrap() }) }
+        Self { address, service, away, serving: tokio::spawn(async { server.await.unwrap() }) }
     }
 
     /// Where it listens, as a URL.
@@ -73,6 +81,16 @@ impl StandIn {
     /// After `upserts` more, every upsert fails; with `None` none does.
     pub(crate) fn fail_after(&self, upserts: Option<usize>) {
         self.service.content().upserts_left = upserts;
+    }
+
+    /// From now on no call is answered, or all are again.
+    pub(crate) fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Every query takes so long.
+    pub(crate) fn take(&self, long: Duration) {
+        self.service.content().slow = long;
     }
 
     /// Names of the collections that exist.
@@ -95,6 +113,7 @@ struct Content {
     collections: BTreeMap<String, Collection>,
     aliases: BTreeMap<String, String>,
     upserts_left: Option<usize>,
+    slow: Duration,
 }
 
 struct Collection {
@@ -560,6 +579,8 @@ impl Points for Service {
         let (query, using) = (request.query.take(), request.using.take());
         let (filter, prefetches) = (request.filter.take(), std::mem::take(&mut request.prefetch));
         nothing_else(request)?;
+        let slow = self.content().slow;
+        tokio::time::sleep(slow).await;
         let mut content = self.content();
         let collection = content.collection(&name)?;
         let found: Vec<(&String, f32)> = if prefetches.is_empty() {

@@ -305,8 +305,17 @@ impl Storage {
     ///
     /// When the database fails.
     pub async fn release_moved(&self, number: i64, done: i64) -> Result<(), StorageError> {
+        self.release_moved_at(number, done, now()).await
+    }
+
+    /// As [`Storage::release_moved`], at a time of one's choice.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn release_moved_at(&self, number: i64, done: i64, at: i64) -> Result<(), StorageError> {
         let sql = "UPDATE knowledge_releases SET done = $2, updated_at = $3 WHERE release = $1 AND state = 'writing'";
-        sqlx::query(sql).bind(number).bind(done).bind(now()).execute(&self.writer).await?;
+        sqlx::query(sql).bind(number).bind(done).bind(at).execute(&self.writer).await?;
         Ok(())
     }
 }
