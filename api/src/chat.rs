@@ -26,6 +26,8 @@ pub const MAX_TEXT: usize = 20_000;
 pub const MAX_ID: usize = 128;
 /// Largest profile, in bytes of JSON.
 pub const MAX_PROFILE: usize = 8 * 1024;
+/// Where a message comes from when nobody says so.
+pub(crate) const DEFAULT_CHANNEL: &str = "api";
 /// Turns of a conversation that the policy sees.
 const WINDOW: i64 = 20;
 /// Intents in an answer.
@@ -724,9 +726,10 @@ fn asker(message: &Message, session: Option<&Session>) -> Asker {
         one => text_of(one).into_iter().collect::<Vec<String>>(),
     };
     let channel = message.channel.clone().or_else(|| session.map(|session| session.channel.clone()));
+    let channel = channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned());
     let fields = profile.as_object().into_iter().flatten();
     Asker {
-        channel,
+        channel: Some(channel),
         audiences: texts("audience"),
         fields: fields.filter_map(|(name, value)| Some((name.clone(), text_of(value)?))).collect(),
         viewed: texts("viewed"),

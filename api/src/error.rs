@@ -366,7 +366,7 @@ impl From<BaseError> for ApiError {
             BaseError::NoRelease(number) => Self::ReleaseNotFound(number.to_string()),
             BaseError::Changed { id, found } => Self::EntryChanged { id, found },
             BaseError::NothingToPublish => Self::NothingToPublish,
-            BaseError::Busy(number) => Self::PublishingNow(number),
+            BaseError::Busy(number) | BaseError::GivenUp(number) => Self::PublishingNow(number),
             BaseError::Engine(error) => error.into(),
             BaseError::Storage(error) => error.into(),
         }

@@ -17,6 +17,7 @@ use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, con
 use crate::{
     Asker, Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response,
     Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    follow_up::Earlier,
     policy::{Gates, Situation, decide},
     ranking::{
         LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
@@ -215,7 +216,8 @@ impl Engine {
         let serving = self.serving();
         let (understanding, _) = self.understand_one(&serving, text.to_owned(), &[]).await?;
         let model_text = serving.folder.tokenizer.contract().model_text(text);
-        let ranked = self.retrieve(&serving, &understanding, &model_text, limit, &Scope::on(today())).await?;
+        let asked = self.asked(&serving, &understanding, &model_text, &Conversation::default()).await?;
+        let ranked = self.retrieve(&serving, asked, limit, &Scope::on(today())).await?;
         hits(ranked.candidates, limit, &Asker::default())
     }
 
@@ -234,28 +236,46 @@ impl Engine {
         self.0.store.search(&self.serving().info.model_id, query, entries, &Scope::on(today())).await
     }
 
-    /// Searches for what was understood and judges what was found.
-    async fn retrieve(
+    /// What is searched for: a message, and of a short one also what the customer said before it.
+    async fn asked(
         &self,
         serving: &Serving,
         understanding: &Understanding,
         model_text: &str,
+        conversation: &Conversation,
+    ) -> Result<Asked, EngineError> {
+        let own_terms = Terms::of_query(model_text);
+        let mut asked = Asked {
+            query: SearchQuery {
+                embedding: understanding.embedding.clone(),
+                terms: own_terms.clone(),
+                method: Method::Fused,
+                exact: false,
+            },
+            own_terms,
+            intents: understanding.intents.clone(),
+            negative: understanding.sentiment.negative,
+        };
+        if let Some(earlier) = Earlier::of(conversation, model_text) {
+            let (together, _) = self.understand_one(serving, earlier.together(model_text), &[]).await?;
+            let earlier_text = serving.folder.tokenizer.contract().model_text(earlier.text);
+            asked.query.embedding = earlier.embedding(&understanding.embedding, &together.embedding);
+            asked.query.terms = earlier.terms(&asked.own_terms, &Terms::of_query(&earlier_text));
+            asked.intents = earlier.intents(&understanding.intents, &together.intents);
+        }
+        Ok(asked)
+    }
+
+    /// Searches and judges what was found.
+    async fn retrieve(
+        &self,
+        serving: &Serving,
+        asked: Asked,
         entries: usize,
         scope: &Scope,
     ) -> Result<Ranked, EngineError> {
-        let (embedding, terms) = (understanding.embedding.clone(), Terms::of_query(model_text));
-        let query = SearchQuery { embedding, terms, method: Method::Fused, exact: false };
-        let candidates = self.0.store.search(&serving.info.model_id, &query, entries, scope).await?;
-        Ok(self.tuning().ranker.rank(&self.question(&query.terms, understanding), candidates))
-    }
-
-    fn question<'a>(&'a self, terms: &'a Terms, understanding: &'a Understanding) -> Question<'a> {
-        Question {
-            terms,
-            intents: &understanding.intents,
-            out_of_scope: &self.0.config.policy.out_of_scope_intents,
-            negative: understanding.sentiment.negative,
-        }
+        let candidates = self.0.store.search(&serving.info.model_id, &asked.query, entries, scope).await?;
+        Ok(self.tuning().ranker.rank(&asked.question(&self.0.config.policy), candidates))
     }
 
     /// Decides what to do with a customer's message: understand, retrieve, decide.
@@ -272,7 +292,10 @@ impl Engine {
         let scope =
             Scope { channel: asker.channel.clone(), audiences: Some(asker.audiences.clone()), ..Scope::on(today()) };
         let found = match self.0.reachable.load(Ordering::Relaxed) {
-            true => self.retrieve(&serving, &understanding, &model_text, HITS, &scope).await.map(Some),
+            true => {
+                let asked = self.asked(&serving, &understanding, &model_text, conversation).await?;
+                self.retrieve(&serving, asked, HITS, &scope).await.map(Some)
+            }
             // Nobody waits for a store that did not answer, until it does.
             false => Ok(None),
         };
@@ -342,13 +365,16 @@ impl Engine {
     async fn see(&self, question: &LabelledQuestion) -> Result<Seen, EngineError> {
         /// As many as the figures look at.
         const ENTRIES: usize = 10;
-        let (understanding, _) = self.understand_one(&self.serving(), question.text.clone(), &[]).await?;
-        let mut query = self.query(&understanding, &question.text, Method::Dense);
+        let serving = self.serving();
+        let conversation = question.conversation();
+        let (understanding, _) = self.understand_one(&serving, question.text.clone(), &conversation.turns).await?;
+        let model_text = serving.folder.tokenizer.contract().model_text(&question.text);
+        let mut asked = self.asked(&serving, &understanding, &model_text, &conversation).await?;
         let mut orders: [(Vec<String>, f32); 3] = Default::default();
         let mut candidates: Vec<Candidate> = Vec::new();
         for (order, method) in orders.iter_mut().zip([Method::Dense, Method::Sparse, Method::Fused]) {
-            query.method = method;
-            candidates = self.candidates(&query, ENTRIES).await?;
+            asked.query.method = method;
+            candidates = self.candidates(&asked.query, ENTRIES).await?;
             // Who asks in the very words of the knowledge is no test of it.
             for candidate in &mut candidates {
                 candidate.wordings.retain(|wording| wording.text != question.text);
@@ -357,8 +383,8 @@ impl Engine {
             let best = candidates.first().map_or(0.0, Candidate::score);
             *order = (candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect(), best);
         }
-        let asked = self.question(&query.terms, &understanding);
-        let features = Features::new(&asked, &candidates);
+        let policy = &self.0.config.policy;
+        let features = Features::new(&asked.question(policy), &candidates);
         let ids = candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect();
         let right: HashSet<String> = question.knowledge.iter().cloned().collect();
         let without = (!right.is_empty()).then(|| {
@@ -368,11 +394,11 @@ impl Engine {
             let has = |candidates: &[Candidate], label: &String| {
                 candidates.iter().any(|candidate| candidate.intent.as_ref() == Some(label))
             };
-            let mut intents = understanding.intents.clone();
+            let mut intents = asked.intents.clone();
             intents.retain(|intent| has(&left, &intent.label) || !has(&gone, &intent.label));
             let all: f32 = intents.iter().map(|intent| intent.probability).sum();
             intents.iter_mut().for_each(|intent| intent.probability /= all.max(1e-6));
-            Features::new(&Question { intents: &intents, ..asked }, &left)
+            Features::new(&Question { intents: &intents, ..asked.question(policy) }, &left)
         });
         Ok(Seen { text: question.text.clone(), features, without, ids, right, orders })
     }
@@ -526,6 +552,26 @@ impl Engine {
     /// Takes no more texts. What was accepted is finished by whoever waits for it.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is searched for, and judged by.
+struct Asked {
+    query: SearchQuery,
+    own_terms: Terms,
+    intents: Vec<RankedLabel>,
+    negative: f32,
+}
+
+impl Asked {
+    fn question<'a>(&'a self, policy: &'a PolicyConfig) -> Question<'a> {
+        Question {
+            terms: &self.query.terms,
+            own_terms: &self.own_terms,
+            intents: &self.intents,
+            out_of_scope: &policy.out_of_scope_intents,
+            negative: self.negative,
+        }
     }
 }
 

@@ -79,7 +79,11 @@ async fn what_is_answered_is_right_and_what_is_not_known_is_not_answered() {
     let own: Vec<LabelledQuestion> = entries
         .iter()
         .filter(|entry| !["转人工", "投诉"].contains(&entry.intent.as_deref().unwrap_or_default()))
-        .map(|entry| LabelledQuestion { text: entry.question.clone(), knowledge: vec![entry.id.clone()] })
+        .map(|entry| LabelledQuestion {
+            text: entry.question.clone(),
+            knowledge: vec![entry.id.clone()],
+            ..LabelledQuestion::default()
+        })
         .collect();
     let outcome = evaluate(&engine, &own, |_| {}).await.unwrap();
     let fates = outcome.answerable;

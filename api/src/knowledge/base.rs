@@ -17,9 +17,9 @@ use crate::storage::{
 };
 
 /// A release that has not moved for so long is given up by whoever comes next.
-const STOPPED_MILLISECONDS: i64 = 10_000;
+const STOPPED_MILLISECONDS: i64 = 3_000;
 /// How often a release says that it moves.
-const MOVES: Duration = Duration::from_secs(1);
+const MOVES: Duration = Duration::from_millis(500);
 /// How often a replica looks whether another one has published.
 const LOOKS: Duration = Duration::from_millis(500);
 
@@ -46,6 +46,9 @@ pub enum BaseError {
     /// Another release is being written.
     #[error("release {0} is being written; wait until it is done")]
     Busy(i64),
+    /// The release took its time without a sign of life, and somebody else gave it up.
+    #[error("release {0} was given up by another process because this one stood still; its drafts stay, publish again")]
+    GivenUp(i64),
     /// The model or the store failed; what was served is served on.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -225,7 +228,7 @@ impl KnowledgeBase {
         for draft in &drafts {
             tx.take_draft(draft, number).await?;
         }
-        commit_begun(tx, number, drafts.len(), false).await
+        self.commit(tx, number, drafts.len(), false).await
     }
 
     /// Begins to bring an earlier release back, as the next one. Drafts stay drafts.
@@ -247,7 +250,7 @@ impl KnowledgeBase {
         for version in &versions {
             tx.add_version(version, author, note, Some(number)).await?;
         }
-        commit_begun(tx, number, versions.len(), false).await
+        self.commit(tx, number, versions.len(), false).await
     }
 
     /// Begins to make `entries` the whole knowledge, as the next release.
@@ -267,7 +270,7 @@ impl KnowledgeBase {
         for version in &versions {
             tx.add_version(version, author, note, Some(number)).await?;
         }
-        commit_begun(tx, number, versions.len(), true).await
+        self.commit(tx, number, versions.len(), true).await
     }
 
     /// Begins a release, where no other is being written; one whose writer has stopped is settled first.
@@ -293,6 +296,16 @@ impl KnowledgeBase {
                 None => Err(error.into()),
             },
         }
+    }
+
+    async fn commit(&self, mut tx: Tx, release: i64, changes: usize, whole: bool) -> Result<Begun, BaseError> {
+        let (entries, wordings) = tx.count_release(release, changes).await?;
+        tx.commit().await?;
+        let counts = (usize::try_from(entries).unwrap_or(0), usize::try_from(wordings).unwrap_or(0));
+        // Only where the store has what the database thinks it has can a change be put on top.
+        let stored = self.engine.contents().await?.map(|contents| contents.release);
+        let current = self.storage.current_release().await?.map(|release| release.release);
+        Ok(Begun { release, counts, whole: whole || stored.is_none() || stored != current })
     }
 
     /// Writes a release that was begun and makes it the current one; `progress(done, all)` counts entries.
@@ -335,16 +348,20 @@ impl KnowledgeBase {
             tx.commit().await?;
             return Err(error);
         }
-        tx.end_release(number).await?;
+        if !tx.end_release(number).await? {
+            // This process stood still for so long that another one gave the release up.
+            drop(tx);
+            self.reconcile().await?;
+            return Err(BaseError::GivenUp(number));
+        }
         tx.commit().await?;
         self.seen.store(number, Ordering::Relaxed);
         self.storage.release(number).await?.ok_or(BaseError::NoRelease(number))
     }
 
     async fn write(&self, begun: &Begun, progress: impl Fn(usize, usize) + Send + Sync) -> Result<(), BaseError> {
-        let contents = self.engine.contents().await?;
         let versions = self.storage.versions_in_writing().await?;
-        if contents.is_none() || begun.whole {
+        if begun.whole {
             let mut entries: BTreeMap<String, String> = BTreeMap::new();
             let published = self.storage.published_knowledge().await?;
             for body in published {
@@ -392,7 +409,7 @@ impl KnowledgeBase {
         Ok(())
     }
 
-    /// Fills a store that is behind the database again, and a database that knows nothing from the store.
+    /// Fills a store that does not hold the current release again, and a database that knows nothing from the store.
     ///
     /// # Errors
     ///
@@ -402,11 +419,11 @@ impl KnowledgeBase {
         let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
         let current = self.storage.current_release().await?;
         match current {
-            Some(current) if stored < current.release => {
+            Some(current) if stored != current.release && self.storage.release_in_writing().await?.is_none() => {
                 tracing::warn!(
                     stored,
                     current = current.release,
-                    "the reply store is behind the database; filling it again"
+                    "the reply store does not hold the current release; filling it again"
                 );
                 let entries = self.entries(false).await?;
                 self.engine.index(entries, current.release, |_, _| {}).await?;
@@ -470,13 +487,6 @@ pub struct Begun {
     counts: (usize, usize),
     /// Whether all of it is to be written anew.
     whole: bool,
-}
-
-async fn commit_begun(mut tx: Tx, release: i64, changes: usize, whole: bool) -> Result<Begun, BaseError> {
-    let (entries, wordings) = tx.count_release(release, changes).await?;
-    tx.commit().await?;
-    let counts = (usize::try_from(entries).unwrap_or(0), usize::try_from(wordings).unwrap_or(0));
-    Ok(Begun { release, counts, whole })
 }
 
 async fn check_version(tx: &mut Tx, id: &str, expected: Option<i64>) -> Result<Vec<Version>, BaseError> {

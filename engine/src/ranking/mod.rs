@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 pub use fit::{Row, fit};
 use serde::{Deserialize, Serialize};
-pub use tune::{Judged, LabelledQuestion, MethodScores, TuneOptions, TuneReport};
+pub use tune::{ContextTurn, Judged, LabelledQuestion, MethodScores, TuneOptions, TuneReport};
 pub(crate) use tune::{Seen, tune};
 
 use crate::store::Candidate;
@@ -135,7 +135,7 @@ impl Ranker {
     pub fn rank(&self, question: &Question<'_>, candidates: Vec<Candidate>) -> Ranked {
         let mut probabilities = self.probabilities(&Features::new(question, &candidates));
         let same = |candidate: &Candidate| {
-            let terms = &question.terms.indices;
+            let terms = &question.own_terms.indices;
             !terms.is_empty() && candidate.wordings.iter().any(|wording| wording.terms == *terms)
         };
         let exact: Vec<bool> = candidates.iter().map(same).collect();
@@ -194,7 +194,8 @@ mod tests {
     fn rank(text: &str, candidates: Vec<Candidate>) -> Ranked {
         let terms = Terms::of_query(text);
         let intents = [RankedLabel { label: "退货".into(), probability: 0.9 }];
-        let question = Question { terms: &terms, intents: &intents, out_of_scope: &[], negative: 0.1 };
+        let question =
+            Question { terms: &terms, own_terms: &terms, intents: &intents, out_of_scope: &[], negative: 0.1 };
         Tuning::default().ranker.rank(&question, candidates)
     }
 
