@@ -12,7 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 use utoipa::ToSchema;
 use yingda_engine::{
     Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
-    RankedLabel, Role, SentimentScores, Timings,
+    RankedLabel, Related, Role, SentimentScores, Timings,
 };
 
 use crate::desk::{self, Priority};
@@ -178,6 +178,18 @@ pub struct Match {
     pub score: f32,
 }
 
+/// Another question that may be of interest.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RelatedItem {
+    /// The knowledge entry behind it.
+    pub knowledge_id: String,
+    /// Its standard question.
+    pub question: String,
+    /// Why it is offered, for the customer to read.
+    #[schema(example = "您买过保温杯")]
+    pub reason: String,
+}
+
 /// Where the time went, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct TimingsBody {
@@ -256,6 +268,9 @@ pub struct ChatResponse {
     /// What the customer may choose from, when asked what was meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<ChoiceItem>>,
+    /// What else may be of interest after a reply: knowledge about products that the profile says were bought or viewed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<RelatedItem>,
     /// The likeliest intents, best first; empty when the model read nothing.
     pub intents: Vec<IntentScore>,
     /// How the customer feels; missing when the model read nothing.
@@ -370,6 +385,7 @@ struct Bot {
     outcome: Outcome,
     text: String,
     parts: Vec<Part>,
+    related: Vec<RelatedItem>,
     /// Whether the text may hold what is known of the customer: it is stored masked.
     personal: bool,
     choices: Option<Vec<ChoiceItem>>,
@@ -385,6 +401,7 @@ impl From<Decision> for Bot {
             outcome,
             text: String::new(),
             parts: Vec::new(),
+            related: Vec::new(),
             personal: false,
             choices: None,
             reason: None,
@@ -495,6 +512,7 @@ impl Chat {
                 outcome: Outcome::Clarify,
                 text: message.kind.placeholder().1.to_owned(),
                 parts: Vec::new(),
+                related: Vec::new(),
                 personal: false,
                 choices: None,
                 reason: Some(reason),
@@ -517,6 +535,7 @@ impl Chat {
             Conversation { turns: turns.into_iter().map(past).collect(), asker: asker(message, session) };
         let response = self.engine.respond(&conversation, text).await?;
         let mut bot = Bot::from(response.decision);
+        bot.related = response.related.into_iter().map(offered).collect();
         if response.unavailable && bot.outcome == Outcome::NoAnswer {
             bot.reason = Some(UNAVAILABLE);
         }
@@ -614,6 +633,7 @@ impl Chat {
             decision: bot.as_ref().map_or(Outcome::Silent, |bot| bot.outcome),
             reply: bot.as_ref().map(|bot| bot.text.clone()),
             parts: bot.as_ref().map(|bot| bot.parts.clone()).unwrap_or_default(),
+            related: bot.as_ref().map(|bot| bot.related.clone()).unwrap_or_default(),
             choices: bot.as_ref().and_then(|bot| bot.choices.clone()),
             intents: top(judged.intents),
             sentiment: judged.sentiment.map(Sentiment::from),
@@ -715,6 +735,15 @@ pub(crate) fn top(intents: Vec<RankedLabel>) -> Vec<IntentScore> {
         .take(TOP_INTENTS)
         .map(|intent| IntentScore { label: intent.label, probability: intent.probability })
         .collect()
+}
+
+fn offered(related: Related) -> RelatedItem {
+    let done = if related.bought { "买" } else { "看" };
+    RelatedItem {
+        knowledge_id: related.knowledge_id,
+        question: related.question,
+        reason: format!("您{done}过{}", related.product),
+    }
 }
 
 /// Who writes: by this message's profile, or the session's where it came without one.

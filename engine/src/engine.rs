@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, context};
 
 use crate::{
-    Asker, Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response,
-    Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    Asker, Conversation, Decision, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel,
+    Related, Response, Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
     follow_up::Earlier,
     policy::{Gates, Situation, decide},
     ranking::{
@@ -31,6 +31,9 @@ use crate::{
 
 /// Knowledge entries that a decision looks at.
 const HITS: usize = 8;
+
+/// Entries that are offered after an answer.
+const RELATED: usize = 3;
 
 /// Texts longer than this many bytes are tokenized off the async threads.
 const LONG_TEXT: usize = 2048;
@@ -217,7 +220,7 @@ impl Engine {
         let (understanding, _) = self.understand_one(&serving, text.to_owned(), &[]).await?;
         let model_text = serving.folder.tokenizer.contract().model_text(text);
         let asked = self.asked(&serving, &understanding, &model_text, &Conversation::default()).await?;
-        let ranked = self.retrieve(&serving, asked, limit, &Scope::on(today())).await?;
+        let ranked = self.retrieve(&serving, &asked, limit, &Scope::on(today())).await?;
         hits(ranked.candidates, limit, &Asker::default())
     }
 
@@ -270,7 +273,7 @@ impl Engine {
     async fn retrieve(
         &self,
         serving: &Serving,
-        asked: Asked,
+        asked: &Asked,
         entries: usize,
         scope: &Scope,
     ) -> Result<Ranked, EngineError> {
@@ -294,18 +297,20 @@ impl Engine {
         let found = match self.0.reachable.load(Ordering::Relaxed) {
             true => {
                 let asked = self.asked(&serving, &understanding, &model_text, conversation).await?;
-                self.retrieve(&serving, asked, HITS, &scope).await.map(Some)
+                self.retrieve(&serving, &asked, HITS, &scope).await.map(|ranked| Some((asked, ranked)))
             }
             // Nobody waits for a store that did not answer, until it does.
             false => Ok(None),
         };
-        let (hits, relevant, unavailable) = match found {
-            Ok(Some(Ranked { candidates, relevant })) => (hits(candidates, HITS, asker)?, relevant, false),
-            Ok(None) => (Vec::new(), 0.0, true),
+        let (asked, hits, relevant, unavailable) = match found {
+            Ok(Some((asked, Ranked { candidates, relevant }))) => {
+                (Some(asked), hits(candidates, HITS, asker)?, relevant, false)
+            }
+            Ok(None) => (None, Vec::new(), 0.0, true),
             Err(error @ EngineError::Store { .. }) => {
                 tracing::error!(%error, "a message is answered without the reply store");
                 self.0.reachable.store(false, Ordering::Relaxed);
-                (Vec::new(), 0.0, true)
+                (None, Vec::new(), 0.0, true)
             }
             Err(error) => return Err(error),
         };
@@ -326,8 +331,50 @@ impl Engine {
             guarantee: serving.guarantee.as_ref(),
         };
         let decision = decide(&situation, policy, gates);
+        let related = match (&decision, asked) {
+            (Decision::Reply { knowledge_id: Some(answered), .. }, Some(asked)) => {
+                self.related(&serving, &asked, answered, asker, scope).await
+            }
+            _ => Vec::new(),
+        };
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Response { decision, understanding, hits, relevant, unavailable, timings })
+        Ok(Response { decision, understanding, hits, related, relevant, unavailable, timings })
+    }
+
+    /// Entries about products that the customer bought or looked at: those of the present intent and near to the message first. An
+    /// offer is no answer, so what goes wrong here is logged and nothing is offered.
+    async fn related(
+        &self,
+        serving: &Serving,
+        asked: &Asked,
+        answered: &str,
+        asker: &Asker,
+        scope: Scope,
+    ) -> Vec<Related> {
+        let known =
+            || asker.bought.iter().map(|product| (product, true)).chain(asker.viewed.iter().map(|it| (it, false)));
+        let products: Vec<String> = known().map(|(product, _)| product.clone()).collect();
+        if products.is_empty() {
+            return Vec::new();
+        }
+        let query = SearchQuery { method: Method::Dense, ..asked.query.clone() };
+        let found = self.0.store.search(&serving.info.model_id, &query, HITS, &Scope { products, ..scope }).await;
+        let mut candidates = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "nothing can be offered beside an answer");
+            Vec::new()
+        });
+        let of_intent = |candidate: &Candidate| {
+            let intent = asked.intents.iter().find(|intent| Some(&intent.label) == candidate.intent.as_ref());
+            candidate.cosine() + intent.map_or(0.0, |intent| intent.probability)
+        };
+        candidates.retain(|candidate| candidate.knowledge_id != answered);
+        candidates.sort_by(|a, b| of_intent(b).total_cmp(&of_intent(a)));
+        let related = candidates.iter().filter_map(|candidate| {
+            let entry = candidate.entry().ok()?;
+            let (product, bought) = known().find(|(product, _)| entry.products.contains(product))?;
+            Some(Related { knowledge_id: entry.id, question: entry.question, product: product.clone(), bought })
+        });
+        related.take(RELATED).collect()
     }
 
     /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of

@@ -399,6 +399,19 @@ impl Decision {
     }
 }
 
+/// An entry about a product that the customer knows, offered after an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// Id of the entry.
+    pub knowledge_id: String,
+    /// Its standard question.
+    pub question: String,
+    /// The product.
+    pub product: String,
+    /// Whether the customer bought it; otherwise they looked at it.
+    pub bought: bool,
+}
+
 /// Where the time of one response went, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
@@ -421,6 +434,8 @@ pub struct Response {
     pub understanding: Understanding,
     /// What was found, likeliest first, one hit per knowledge entry.
     pub hits: Vec<Hit>,
+    /// What else may be of interest after a reply.
+    pub related: Vec<Related>,
     /// Probability that an entry of the knowledge answers the message.
     pub relevant: f32,
     /// Whether the reply store could not be asked.

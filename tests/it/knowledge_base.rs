@@ -327,6 +327,38 @@ async fn customers_read_the_answer_that_is_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_a_customers_products_is_offered_after_an_answer() {
+    let place = Place::sqlite();
+    let service = place.service().await;
+    let about = |product: &str, question: &str| json!({ "entry": { "question": question, "answer": "答。", "products": [product] } });
+    service.index().await;
+    service.put("k-cup", about("保温杯", "保温杯能放洗碗机吗？")).await.ok();
+    service.put("k-cup-hot", about("保温杯", "保温杯保温多久？")).await.ok();
+    service.put("k-lamp", about("台灯", "台灯怎么换灯泡？")).await.ok();
+    service.put("k-pan", about("炒锅", "炒锅会生锈吗？")).await.ok();
+    service.publish().await;
+    let ask = async |session: &str, text: &str, profile: Value| {
+        let body = json!({ "session_id": session, "text": text, "profile": profile });
+        service.post("/v1/chat", body).await.ok()
+    };
+    assert_eq!(ask("a", RETURN, json!({})).await["related"], Value::Null);
+    let answer = ask("b", RETURN, json!({ "bought": ["保温杯"], "viewed": ["台灯", "雨伞"] })).await;
+    let mut reasons: Vec<_> = answer["related"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|related| (related["knowledge_id"].as_str().unwrap(), related["reason"].as_str().unwrap()))
+        .collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons, [("k-cup", "您买过保温杯"), ("k-cup-hot", "您买过保温杯"), ("k-lamp", "您看过台灯")]);
+    let answer = ask("c", "保温杯能放洗碗机吗？", json!({ "viewed": "保温杯" })).await;
+    assert_eq!(answer["related"].as_array().unwrap().len(), 1, "what was answered is not offered: {answer}");
+    assert_eq!(answer["related"][0]["knowledge_id"], "k-cup-hot");
+    assert_eq!(ask("d", "我要投诉", json!({ "viewed": "保温杯" })).await["related"], Value::Null);
+    service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_or_a_database_that_lost_its_content_gets_it_back() {
     let place = Place::sqlite();
     let service = place.service().await;
