@@ -482,12 +482,24 @@ async fn tickets_are_paged_without_gaps_or_repeats() {
 // Who may do what.
 
 /// Every route with a body that is well-formed enough to reach it, and the role that it asks for.
-const ROUTES: [(&str, &str, &str, Option<Role>); 17] = [
+const ROUTES: [(&str, &str, &str, Option<Role>); 29] = [
     ("POST", "/v1/chat", r#"{"session_id": "s", "text": "好的"}"#, Some(Role::Caller)),
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
     ("GET", "/v1/sessions/{session_id}", "", Some(Role::Caller)),
     ("GET", "/v1/knowledge/gaps", "", Some(Role::Agent)),
+    ("GET", "/v1/knowledge/entries", "", Some(Role::Agent)),
+    ("GET", "/v1/knowledge/entries/{id}", "", Some(Role::Agent)),
+    ("PUT", "/v1/knowledge/entries/{id}", "{}", Some(Role::Agent)),
+    ("DELETE", "/v1/knowledge/entries/{id}", "", Some(Role::Agent)),
+    ("DELETE", "/v1/knowledge/entries/{id}/draft", "", Some(Role::Agent)),
+    ("GET", "/v1/knowledge/entries/{id}/history", "", Some(Role::Agent)),
+    ("POST", "/v1/knowledge/import", "", Some(Role::Agent)),
+    ("GET", "/v1/knowledge/export", "", Some(Role::Agent)),
+    ("GET", "/v1/knowledge/releases", "", Some(Role::Agent)),
+    ("GET", "/v1/knowledge/releases/{release}", "", Some(Role::Agent)),
+    ("POST", "/v1/knowledge/publish", "{}", Some(Role::Admin)),
+    ("POST", "/v1/knowledge/rollback", r#"{"release": 1}"#, Some(Role::Admin)),
     ("GET", "/v1/tickets", "", Some(Role::Agent)),
     ("GET", "/v1/tickets/{ticket_id}", "", Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/take", "{}", Some(Role::Agent)),

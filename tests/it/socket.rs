@@ -400,7 +400,7 @@ fn killed_while_it_publishes_it_answers_from_the_old_release_or_from_the_new_one
     let file = |version: usize| -> String {
         let entry = |number: usize| {
             json!({ "id": format!("k{number:02}"), "question": format!("问题{number:02}怎么办"), "answer": version.to_string(),
-                    "similar_questions": [format!("第{number:02}个问题"), format!("说说{number:02}号")] })
+                    "similar_questions": (0..20).map(|way| format!("第{number:02}个问题的第{way}种问法")).collect::<Vec<_>>() })
         };
         (0..ENTRIES).map(|number| format!("{}\n", entry(number))).collect()
     };
@@ -456,7 +456,7 @@ fn killed_while_it_publishes_it_answers_from_the_old_release_or_from_the_new_one
                 break;
             }
         }
-        std::thread::sleep(takes.mul_f64(random.random_range(0.0..1.1)));
+        std::thread::sleep(takes.mul_f64(random.random_range(0.0..1.5)));
         service.kill();
         let _ = publishing.join().unwrap();
 

@@ -1,6 +1,8 @@
-//! `bench store`: what the embedded reply store costs as it grows.
+//! `bench store`: what the reply store costs as it grows.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -17,7 +19,7 @@ use super::{Shown, say, wrong};
 /// Measurements.
 #[derive(Subcommand)]
 pub(super) enum Bench {
-    /// Fill an embedded store with made-up entries and search it: build time, disk, memory, recall, latency
+    /// Fill a reply store with made-up entries and search it: build time, disk, memory, recall, latency, also while it changes
     Store(StoreFlags),
 }
 
@@ -39,6 +41,9 @@ pub(super) struct StoreFlags {
     /// Callers at once
     #[arg(long, default_value_t = 16)]
     callers: usize,
+    /// Entries a second that are changed and published while latency is measured again; 0: none
+    #[arg(long, default_value_t = 100)]
+    writes: usize,
     /// Seed of the made-up texts
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -65,6 +70,16 @@ struct Searched {
     /// Latency of a hybrid search one at a time, and with callers at once.
     alone: Latency,
     together: Latency,
+    /// The same while entries are written; nothing when none are.
+    writing: Option<Writing>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Writing {
+    alone: Latency,
+    together: Latency,
+    /// Entries that were published.
+    per_second: f64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,7 +135,8 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
         .arg(&flags.like)
         .args(["--entries", &flags.entries.to_string(), "--questions", &flags.questions.to_string()])
         .args(["--seconds", &flags.seconds.to_string(), "--callers", &flags.callers.to_string()])
-        .args(["--seed", &flags.seed.to_string()])
+        .args(["--seed", &flags.seed.to_string(), "--writes", &flags.writes.to_string()])
+        .args(config.server_arguments())
         .stderr(std::process::Stdio::inherit())
         .output()
         .map_err(|error| wrong(format!("the measuring process cannot be started: {error}")))?;
@@ -155,9 +171,11 @@ async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> 
     let recall_at_10 = recall(&engine, &asked[..flags.questions]).await?;
     let alone = latency(&engine, &asked, 1, flags.seconds).await?;
     let together = latency(&engine, &asked, flags.callers, flags.seconds).await?;
+    let writing = if flags.writes > 0 { Some(while_writing(&engine, &asked, flags).await?) } else { None };
     let (resident_mib, anonymous_mib) = (status_mib("VmRSS"), status_mib("RssAnon"));
     engine.close().await;
-    let searched = Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together };
+    let searched =
+        Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together, writing };
     if flags.json {
         say!("{}", serde_json::to_string_pretty(&searched).expect("plain data is always JSON"));
     } else {
@@ -167,14 +185,21 @@ async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> 
 }
 
 fn print(searched: &Searched, flags: &StoreFlags) {
-    let Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together } = searched;
+    let Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together, writing } =
+        searched;
     say!(
         "open and answer once {open_ms:.0} ms; resident {opened_mib:.0} MiB then, {resident_mib:.0} MiB at the end ({anonymous_mib:.0} MiB without files)"
     );
     say!("recall@10 against exact search {recall_at_10:.4} over {} questions", flags.questions);
-    for (name, latency) in [("one at a time".to_owned(), alone), (format!("{} callers", flags.callers), together)] {
+    let callers = format!("{} callers", flags.callers);
+    let mut lines = vec![("one at a time".to_owned(), alone), (callers.clone(), together)];
+    if let Some(Writing { alone, together, per_second }) = writing {
+        say!("while writing: {per_second:.0} entries a second were published");
+        lines.extend([("one, writing".to_owned(), alone), (format!("{callers}, writing"), together)]);
+    }
+    for (name, latency) in lines {
         say!(
-            "{name:<14} p50 {:>7.2} ms   p99 {:>7.2} ms   {:>7.0} a second",
+            "{name:<20} p50 {:>7.2} ms   p99 {:>7.2} ms   {:>7.0} a second",
             latency.p50_ms,
             latency.p99_ms,
             latency.per_second
@@ -227,6 +252,45 @@ async fn latency(engine: &Engine, asked: &[SearchQuery], callers: usize, seconds
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
     Ok(Latency { p50_ms: at(0.5), p99_ms: at(0.99), per_second: times.len() as f64 / seconds as f64 })
+}
+
+/// The same latencies while entries are changed and published, a release a second.
+async fn while_writing(engine: &Engine, asked: &[SearchQuery], flags: &StoreFlags) -> Result<Writing, StartError> {
+    let mut texts = made_up(flags, 2)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (engine, stop) = (engine.clone(), Arc::clone(&stop));
+        let (writes, entries) = (flags.writes, flags.entries);
+        let mut changed: Vec<KnowledgeEntry> = Vec::new();
+        let batches: Vec<Vec<String>> =
+            (0..4 * flags.seconds + 60).map(|_| texts.by_ref().take(writes).collect()).collect();
+        async move {
+            let release = engine.contents().await?.map_or(0, |contents| contents.release);
+            let (started, mut written) = (Instant::now(), 0);
+            let mut ticks = tokio::time::interval(Duration::from_secs(1));
+            for (number, batch) in batches.into_iter().enumerate() {
+                ticks.tick().await;
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                changed.clear();
+                changed.extend(batch.into_iter().enumerate().map(|(at, question)| KnowledgeEntry {
+                    id: format!("made-up-{:07}", (number * writes + at) % entries),
+                    answer: format!("答：{question}"),
+                    question,
+                    ..KnowledgeEntry::default()
+                }));
+                engine.publish(release + 1 + number as i64, &changed, &[], (entries, entries), |_, _| {}).await?;
+                written += changed.len();
+            }
+            Ok::<_, StartError>(written as f64 / started.elapsed().as_secs_f64())
+        }
+    });
+    let alone = latency(engine, asked, 1, flags.seconds).await?;
+    let together = latency(engine, asked, flags.callers, flags.seconds).await?;
+    stop.store(true, Ordering::Relaxed);
+    let per_second = writer.await.map_err(|error| wrong(format!("the writer stopped: {error}")))??;
+    Ok(Writing { alone, together, per_second })
 }
 
 /// Texts whose characters follow each other as in the wordings of a knowledge file; endless, the same for the same seed.
