@@ -13,12 +13,14 @@ use utoipa::ToSchema;
 use yingda_engine::{
     Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, PastTurn, RankedLabel,
     Role, SentimentScores, Timings,
+    rules::{FlowState, Progress},
 };
 
 use crate::desk::{self, Priority};
 use crate::error::ApiError;
 use crate::metrics;
 use crate::storage::{NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
+use crate::webhook::Webhook;
 
 /// Longest text, in characters.
 pub const MAX_TEXT: usize = 20_000;
@@ -37,6 +39,10 @@ const OWNED_BY_AGENT: &str = "owned_by_agent";
 const NON_TEXT: &str = "non_text";
 /// `reason` of the fixed sentence for a message without a word.
 const EMPTY: &str = "empty_message";
+/// `reason` of what a rule says.
+const RULE: &str = "rule";
+/// `reason` of what a guided flow says or asks.
+const FLOW: &str = "flow";
 
 /// What kind of message it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -254,10 +260,19 @@ pub struct ChatResponse {
     pub sentiment: Option<Sentiment>,
     /// Knowledge that came near, best first.
     pub matches: Vec<Match>,
-    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment` or `low_confidence`;
-    /// `owned_by_agent` when silent; `non_text` or `empty_message` where there was nothing to read.
+    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment` `low_confidence`,
+    /// `rule` or `flow`; `rule` or `flow` also of their replies and questions; `owned_by_agent` when silent; `non_text` or
+    /// `empty_message` where there was nothing to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "track")]
+    pub rule: Option<String>,
+    /// The guided flow that decided: it says or asks something, or hands over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "track_parcel")]
+    pub flow: Option<String>,
     /// The session's open ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_id: Option<String>,
@@ -270,7 +285,8 @@ pub struct ChatResponse {
 /// An answer that has been stored.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// A [`ChatResponse`], exactly as it was first given.
+    /// A [`ChatResponse`], exactly as it was first given; when it is given again, with personal data masked in what a rule or flow
+    /// said.
     pub json: String,
     /// Whether the message had been answered before.
     pub replayed: bool,
@@ -353,6 +369,8 @@ struct Judged {
     hits: Vec<Hit>,
     timings: Timings,
     bot: Option<Bot>,
+    /// Where a flow waits when the bot has spoken, as JSON.
+    flow: Option<String>,
 }
 
 /// What the bot says.
@@ -362,14 +380,29 @@ struct Bot {
     choices: Option<Vec<ChoiceItem>>,
     reason: Option<&'static str>,
     knowledge_id: Option<String>,
+    rule: Option<String>,
+    flow: Option<String>,
     escalation: Option<(EscalationReason, String)>,
+}
+
+impl Bot {
+    fn plain(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            text: String::new(),
+            choices: None,
+            reason: None,
+            knowledge_id: None,
+            rule: None,
+            flow: None,
+            escalation: None,
+        }
+    }
 }
 
 impl From<Decision> for Bot {
     fn from(decision: Decision) -> Self {
-        let outcome = decision.kind().into();
-        let plain =
-            Self { outcome, text: String::new(), choices: None, reason: None, knowledge_id: None, escalation: None };
+        let plain = Self::plain(decision.kind().into());
         match decision {
             Decision::Reply { text, knowledge_id } => Self { text, knowledge_id, ..plain },
             Decision::Clarify { text, choices } => {
@@ -424,13 +457,14 @@ impl Drop for SessionGuard {
 pub struct Chat {
     engine: Engine,
     storage: Storage,
+    webhook: Webhook,
     locks: SessionLocks,
 }
 
 impl Chat {
     /// A chat over an engine and a database.
     pub fn new(engine: Engine, storage: Storage) -> Self {
-        Self { engine, storage, locks: SessionLocks::default() }
+        Self { engine, storage, webhook: Webhook::new(), locks: SessionLocks::default() }
     }
 
     /// Answers a message and stores both. The answer is stored when this returns.
@@ -451,19 +485,21 @@ impl Chat {
             channel: message.channel.clone(),
             profile: message.profile.clone().map(|profile| self.masked_json(profile).to_string()),
         };
-        // The owner is read, the model asked, and the owner read again when the answer is stored. A session that was given
-        // back to the bot in between must be answered after all, hence the second round.
+        // The session is read, the model asked, and the session read again when the answer is stored. One that was given back to
+        // the bot in between must be answered after all, and so must one whose flow another replica has moved; hence the second
+        // round.
         for _ in 0..3 {
             let session = self.storage.session(&message.session_id).await?;
             let judged = match session.as_ref().map(|session| session.owner) {
                 Some(Owner::Agent) => self.listen(&message).await,
                 Some(Owner::Bot) | None => self.judge(&message, session.as_ref()).await?,
             };
-            if let Some(answer) = self.store(&message, &details, judged, started).await? {
+            let flow = session.and_then(|session| session.flow);
+            if let Some(answer) = self.store(&message, &details, flow, judged, started).await? {
                 return Ok(answer);
             }
         }
-        Err(ApiError::Internal("the owner of the session kept changing while a message was answered".to_owned()))
+        Err(ApiError::Internal("the session kept changing while a message was answered".to_owned()))
     }
 
     /// What the bot makes of a message in its own session.
@@ -471,12 +507,9 @@ impl Chat {
         let Some(text) = &message.text else {
             let reason = if message.kind == MessageType::Text { EMPTY } else { NON_TEXT };
             let bot = Bot {
-                outcome: Outcome::Clarify,
                 text: message.kind.placeholder().1.to_owned(),
-                choices: None,
                 reason: Some(reason),
-                knowledge_id: None,
-                escalation: None,
+                ..Bot::plain(Outcome::Clarify)
             };
             return Ok(Judged {
                 intents: Vec::new(),
@@ -484,28 +517,80 @@ impl Chat {
                 hits: Vec::new(),
                 timings: Timings::default(),
                 bot: Some(bot),
+                flow: session.and_then(|session| session.flow.clone()),
             });
         };
         let turns = match session {
             Some(session) => self.storage.last_turns(&session.id, session.resolved_seq, WINDOW).await?,
             None => Vec::new(),
         };
-        let conversation =
-            Conversation { turns: turns.into_iter().map(past).collect(), asker: asker(message, session) };
+        let conversation = Conversation {
+            turns: turns.into_iter().map(past).collect(),
+            asker: asker(message, session),
+            flow: session.and_then(flow_of),
+        };
         let response = self.engine.respond(&conversation, text).await?;
+        let (decision, progress) =
+            self.make_calls(message, session, &conversation, response.decision, response.flow).await;
+        let flow = progress.state.map(|state| serde_json::to_string(&state)).transpose();
+        let flow = flow.map_err(|error| ApiError::Internal(format!("a flow cannot be written as JSON: {error}")))?;
+        let mut bot = Bot { rule: response.rule, flow: progress.flow, ..Bot::from(decision) };
+        bot.text = without_nul(bot.text);
+        if bot.flow.is_some() {
+            (bot.reason, bot.choices) = (Some(FLOW), None);
+        } else if bot.rule.is_some() {
+            bot.reason = Some(RULE);
+        }
         Ok(Judged {
             intents: response.understanding.intents,
             sentiment: Some(response.understanding.sentiment),
             hits: response.hits,
             timings: response.timings,
-            bot: Some(response.decision.into()),
+            bot: Some(bot),
+            flow,
         })
+    }
+
+    /// Makes the calls that a flow wants. No transaction is open meanwhile.
+    async fn make_calls(
+        &self,
+        message: &Message,
+        session: Option<&Session>,
+        conversation: &Conversation,
+        mut decision: Decision,
+        mut progress: Progress,
+    ) -> (Decision, Progress) {
+        while let Some(call) = progress.call.take() {
+            let body = serde_json::json!({
+                "session_id": message.session_id,
+                "message_id": message.message_id,
+                "user_id": message.user_id.as_ref().or_else(|| session?.user_id.as_ref()),
+                "channel": conversation.asker.channel.as_deref().unwrap_or("api"),
+                "slots": call.send,
+            });
+            match self.webhook.call(&call, &body).await {
+                // A flow that a reload took away meanwhile ends as if the call had failed.
+                Ok(answer) => {
+                    if let Some(next) = self.engine.answered(&call, &answer, &conversation.asker) {
+                        (decision, progress) = next;
+                    }
+                }
+                Err(error) => tracing::warn!(flow = call.flow(), %error, "the call of a flow failed"),
+            }
+        }
+        (decision, progress)
     }
 
     /// What is understood of a message that a person will answer. The message counts even when the model does not.
     async fn listen(&self, message: &Message) -> Judged {
-        let mut judged =
-            Judged { intents: Vec::new(), sentiment: None, hits: Vec::new(), timings: Timings::default(), bot: None };
+        let mut judged = Judged {
+            intents: Vec::new(),
+            sentiment: None,
+            hits: Vec::new(),
+            timings: Timings::default(),
+            bot: None,
+            flow: None,
+        };
         let Some(text) = &message.text else { return judged };
         let started = Instant::now();
         match self.engine.understand(vec![text.clone()]).await {
@@ -522,11 +607,13 @@ impl Chat {
         judged
     }
 
-    /// Stores message and answer in one transaction. `None`: the session is the bot's again, ask it.
+    /// Stores message, answer and flow in one transaction. `None`: the session is the bot's again, or its flow is no longer `flow`,
+    /// from which the answer came; ask again.
     async fn store(
         &self,
         message: &Message,
         details: &SessionDetails,
+        flow: Option<String>,
         judged: Judged,
         started: Instant,
     ) -> Result<Option<Answer>, ApiError> {
@@ -541,6 +628,7 @@ impl Chat {
         }
         let bot = match (session.owner, judged.bot) {
             (Owner::Bot, None) => return Ok(None),
+            (Owner::Bot, Some(_)) if session.flow != flow => return Ok(None),
             (Owner::Bot, Some(bot)) => Some(bot),
             // A person has taken over meanwhile: the bot does not speak.
             (Owner::Agent, _) => None,
@@ -578,7 +666,7 @@ impl Chat {
             },
         };
         let timings = Timings { total_ms: started.elapsed().as_secs_f64() * 1000.0, ..judged.timings };
-        let response = ChatResponse {
+        let mut response = ChatResponse {
             session_id: session.id.clone(),
             message_id: message.message_id.clone(),
             decision: bot.as_ref().map_or(Outcome::Silent, |bot| bot.outcome),
@@ -597,6 +685,8 @@ impl Chat {
                 })
                 .collect(),
             reason: bot.as_ref().map_or(Some(OWNED_BY_AGENT), |bot| bot.reason).map(str::to_owned),
+            rule: bot.as_ref().and_then(|bot| bot.rule.clone()),
+            flow: bot.as_ref().and_then(|bot| bot.flow.clone()),
             ticket_id,
             model: model.clone(),
             timings: TimingsBody {
@@ -606,12 +696,21 @@ impl Chat {
                 total_ms: timings.total_ms,
             },
         };
-        let json = serde_json::to_string(&response)
-            .map_err(|error| ApiError::Internal(format!("an answer cannot be written as JSON: {error}")))?;
+        let written = |response: &ChatResponse| {
+            serde_json::to_string(response)
+                .map_err(|error| ApiError::Internal(format!("an answer cannot be written as JSON: {error}")))
+        };
+        let json = written(&response)?;
+        // What filled a slot may be personal data.
+        let mut stored = json.clone();
+        if response.rule.is_some() || response.flow.is_some() {
+            response.reply = response.reply.map(|text| self.engine.mask(&text));
+            stored = written(&response)?;
+        }
         let user = NewTurn {
             text: self.stored_text(message),
             message_id: message.message_id.clone(),
-            response_json: message.message_id.is_some().then(|| json.clone()),
+            response_json: message.message_id.is_some().then_some(stored),
             sentiment: judged.sentiment,
             intent,
             model: judged.sentiment.is_some().then(|| model.clone()),
@@ -619,8 +718,11 @@ impl Chat {
         };
         tx.add_turn(&mut session, Role::User, user).await?;
         if let Some(bot) = bot {
+            if judged.flow != session.flow {
+                tx.set_flow(&mut session, judged.flow).await?;
+            }
             let turn = NewTurn {
-                text: bot.text,
+                text: response.reply.clone().unwrap_or_default(),
                 decision: Some(bot.outcome.as_str().to_owned()),
                 reason: bot.reason.map(str::to_owned),
                 knowledge_id: bot.knowledge_id,
@@ -676,6 +778,12 @@ pub(crate) fn top(intents: Vec<RankedLabel>) -> Vec<IntentScore> {
         .collect()
 }
 
+/// Where the session's flow waits. One that this version cannot read is over.
+fn flow_of(session: &Session) -> Option<FlowState> {
+    let state = serde_json::from_str(session.flow.as_deref()?);
+    state.inspect_err(|_| tracing::warn!("a session's flow cannot be read and is over")).ok()
+}
+
 /// Who writes: by this message's profile, or the session's where it came without one.
 fn asker(message: &Message, session: Option<&Session>) -> Asker {
     let stored = || session.and_then(|session| serde_json::from_str(session.profile.as_deref()?).ok());
@@ -707,8 +815,8 @@ fn text_of(value: &serde_json::Value) -> Option<String> {
 
 /// A stored turn as the policy needs it.
 fn past(turn: Turn) -> PastTurn {
-    // The fixed sentences for pictures and empty messages are no clarifying questions.
-    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY));
+    // The fixed sentences for pictures and empty messages are no clarifying questions, and neither is what a flow asks.
+    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY | FLOW));
     let decision = match turn.decision.as_deref() {
         _ if fixed => None,
         Some("reply") => Some(DecisionKind::Reply),

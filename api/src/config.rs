@@ -45,6 +45,9 @@ pub struct Flags {
     /// Collection on the Qdrant server [default: yingda]
     #[arg(long, env = "YINGDA_QDRANT_COLLECTION", value_name = "NAME", global = true)]
     pub qdrant_collection: Option<String>,
+    /// File of rules and guided flows
+    #[arg(long, env = "YINGDA_RULES", value_name = "FILE", global = true)]
+    pub rules: Option<PathBuf>,
     /// Serve the sample shop; run it in the repository root
     #[arg(long, env = "YINGDA_SAMPLE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", global = true)]
@@ -83,6 +86,7 @@ struct FileConfig {
     qdrant: Option<String>,
     qdrant_api_key: Option<String>,
     qdrant_collection: Option<String>,
+    rules: Option<PathBuf>,
     open: Option<bool>,
     sample: Option<bool>,
     max_in_flight: Option<usize>,
@@ -109,6 +113,8 @@ pub struct Config {
     /// Where replies are kept.
     #[serde(skip)]
     pub store: StoreConfig,
+    /// File of rules and guided flows.
+    pub rules: Option<PathBuf>,
     /// Ask for no key.
     pub open: bool,
     /// Serve the sample shop: an empty store is filled with its knowledge.
@@ -168,6 +174,7 @@ impl Config {
             database: None,
             store: StoreConfig::Edge { path: data.join("store") },
             data,
+            rules: None,
             open: true,
             sample: false,
             max_in_flight: 512,
@@ -283,6 +290,7 @@ impl Config {
             model,
             database,
             store,
+            rules: said_path(flags.rules).or(file.rules),
             open,
             sample,
             max_in_flight,

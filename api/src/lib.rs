@@ -17,7 +17,9 @@ mod http;
 pub mod knowledge;
 mod metrics;
 pub mod questions;
+pub mod rules;
 pub mod storage;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -36,6 +38,7 @@ use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
 use crate::knowledge::KnowledgeError;
 use crate::questions::QuestionsError;
+use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
 
 /// Why the service does not start, or stopped.
@@ -56,6 +59,9 @@ pub enum StartError {
     /// A file of labelled questions.
     #[error(transparent)]
     Questions(#[from] QuestionsError),
+    /// The rules file.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The sample's knowledge file.
     #[error("--sample looks for {SAMPLE_KNOWLEDGE}, which is not there: run yingda in the repository root")]
     NoSample,
@@ -91,6 +97,7 @@ impl StartError {
             | Self::Data(_)
             | Self::Knowledge(_)
             | Self::Questions(_)
+            | Self::Rules(_)
             | Self::NoSample
             | Self::Listen { .. } => true,
             Self::Engine(error) => !matches!(error, EngineError::Store { .. } | EngineError::WorkerStopped),
@@ -144,6 +151,7 @@ pub async fn open_state(config: Config) -> Result<AppState, StartError> {
     let prometheus = metrics::install().map_err(StartError::Metrics)?;
     let storage = Storage::open(&config.database_url()).await?;
     let engine = open_engine(&config).await?;
+    rules::put_to_use(rules::load(&config, &engine)?, &engine);
     Ok(AppState::new(config, engine, storage, prometheus, lock))
 }
 
@@ -192,9 +200,12 @@ pub async fn serve(
         let state = state.clone();
         async move {
             let mut ticks = tokio::time::interval(Duration::from_secs(5));
+            let mut minutes = tokio::time::interval(Duration::from_secs(60));
             loop {
-                ticks.tick().await;
-                state.run_upkeep();
+                tokio::select! {
+                    _ = ticks.tick() => state.run_upkeep(),
+                    _ = minutes.tick() => state.forget_flows().await,
+                }
             }
         }
     });

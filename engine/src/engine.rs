@@ -15,14 +15,15 @@ use tokio::task::JoinSet;
 use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, context};
 
 use crate::{
-    Conversation, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Response, Role,
-    SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
-    policy::{Gates, Situation, decide},
+    Asker, Conversation, Decision, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel,
+    Response, Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    policy::{Gates, Situation},
     ranking::{
         LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
         features::{Features, Question},
         tune,
     },
+    rules::{self, Call, Progress, Rules, Typed, Verdict},
     store::{Candidate, Contents, FORMAT, Method, ReplyStore, SearchQuery, Store, StoredReply, check_model},
     terms::Terms,
     worker::{Done, Worker},
@@ -68,6 +69,7 @@ struct Shared {
     entries: AtomicUsize,
     /// The second stage that goes with what is in the store.
     tuning: RwLock<Arc<Tuning>>,
+    rules: RwLock<Arc<Rules>>,
     closed: AtomicBool,
 }
 
@@ -103,8 +105,9 @@ impl Engine {
             check_model(&store, contents.as_ref(), &folder.model_id)?;
         }
         let serving = RwLock::new(Arc::new(make_serving(folder, &config, &store).await?));
-        let (entries, tuning) = (AtomicUsize::new(0), RwLock::default());
-        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, closed: AtomicBool::new(false) }));
+        let (entries, tuning, rules) = (AtomicUsize::new(0), RwLock::default(), RwLock::default());
+        let closed = AtomicBool::new(false);
+        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, rules, closed }));
         engine.note(contents);
         Ok(engine)
     }
@@ -123,6 +126,37 @@ impl Engine {
     /// The second stage in use.
     pub fn tuning(&self) -> Arc<Tuning> {
         self.0.tuning.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checks what a file of rules says, without using it. The intents that it names should be the model's, but need not.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a sentence each, with the rule or flow and the field.
+    pub fn check_rules(&self, file: serde_json::Value) -> Result<Rules, Vec<String>> {
+        let serving = self.serving();
+        Rules::new(file, |text| serving.folder.tokenizer.contract().model_text(text))
+    }
+
+    /// Uses other rules from now on.
+    pub fn set_rules(&self, rules: Rules) {
+        for (rule, intent) in rules.unknown_intents(&self.serving().info.intents) {
+            tracing::warn!(rule, intent, "a rule names an intent that the model does not know");
+        }
+        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.0.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on with a flow whose call was answered. `None` when the rules no longer have that flow.
+    pub fn answered(
+        &self,
+        call: &Call,
+        answer: &serde_json::Map<String, serde_json::Value>,
+        asker: &Asker,
+    ) -> Option<(Decision, Progress)> {
+        self.rules().answered(call, answer, asker, &self.0.config.policy, now())
     }
 
     fn serving(&self) -> Arc<Serving> {
@@ -265,7 +299,12 @@ impl Engine {
         let (understanding, mut timings) = self.understand_one(&serving, text.to_owned(), &conversation.turns).await?;
         let searching = Instant::now();
         let model_text = serving.folder.tokenizer.contract().model_text(text);
-        let Ranked { mut hits, relevant } = self.retrieve(&serving, &understanding, &model_text, HITS).await?;
+        let found = self.retrieve(&serving, &understanding, &model_text, HITS).await;
+        // Rules and people are there also when the store is not.
+        let (Ranked { mut hits, relevant }, failure) = match found {
+            Ok(ranked) => (ranked, None),
+            Err(error) => (Ranked { hits: Vec::new(), relevant: 0.0 }, Some(error)),
+        };
         hits.truncate(HITS);
         timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
         let situation = Situation {
@@ -282,9 +321,16 @@ impl Engine {
             answers: policy.answers.unwrap_or(self.tuning().thresholds),
             guarantee: serving.guarantee.as_ref(),
         };
-        let decision = decide(&situation, policy, gates);
+        let verdict = rules::decide(&self.rules(), Typed { text, now: now() }, &situation, policy, gates);
+        if let Some(error) = failure {
+            if !verdict.stands_without_store() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "decided without the reply store");
+        }
+        let Verdict { decision, rule, progress: flow } = verdict;
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Response { decision, understanding, hits, relevant, timings })
+        Ok(Response { decision, rule, flow, understanding, hits, relevant, timings })
     }
 
     /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of
@@ -483,6 +529,11 @@ async fn make_serving(folder: Arc<ModelFolder>, config: &EngineConfig, store: &S
     };
     let worker = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::WorkerStopped)??;
     Ok(Serving { folder, worker, thresholds, guarantee, info })
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// Today in UTC+8, where the customers are, as `YYYYMMDD`.

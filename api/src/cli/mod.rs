@@ -255,6 +255,9 @@ async fn ask(flags: Flags, text: String, json: bool) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
     let _lock = lock_data(&config, false)?;
     let engine = open_engine(&config).await?;
+    if let Some(rules) = yingda::rules::load(&config, &engine)? {
+        engine.set_rules(rules);
+    }
     let response = engine.respond(&Conversation::default(), text).await;
     let model = engine.info().model_id;
     engine.close().await;
