@@ -234,7 +234,7 @@ fn must_reach_person(
     for word in &config.harmless_words {
         text = text.replace(word.as_str(), " ");
     }
-    let found = |words: &[String]| words.iter().find(|word| text.contains(word.as_str())).cloned();
+    let found = |words: &[String]| words.iter().find(|word| says(&text, word)).cloned();
     if let Some(word) = found(&config.handoff_words) {
         return Some((EscalationReason::HandoffWord, word));
     }
@@ -311,6 +311,16 @@ fn gap(intents: &[RankedLabel]) -> f32 {
         [first] => first.probability,
         [] => 0.0,
     }
+}
+
+/// Whether a text contains a word. A number is one only by itself: 12345 is not among the digits of an order number.
+fn says(text: &str, word: &str) -> bool {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let number = word.bytes().all(|byte| byte.is_ascii_digit());
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
+        !(number && (digit(before) || digit(after)))
+    })
 }
 
 /// Whether a message is nothing but one of `words`, blanks and punctuation aside.

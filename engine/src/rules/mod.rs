@@ -114,14 +114,7 @@ pub fn decide(
         Some((state, flow, flow.asked(state)?))
     });
     let value = asked.and_then(|(_, _, (_, ask))| ask.find(typed.text));
-    // The number that was asked for holds no words, also where 12345 is among its digits.
-    let text = match &value {
-        Some(value) if value.chars().all(|c| c.is_ascii_graphic()) => {
-            situation.text.replace(&value.to_lowercase(), " ")
-        }
-        _ => situation.text.to_owned(),
-    };
-    if let Some(decision) = person(&Situation { text: &text, ..*situation }, policy, gates) {
+    if let Some(decision) = person(situation, policy, gates) {
         let progress = Progress { state: waiting.cloned(), ..Progress::default() };
         return Verdict { decision, rule: None, progress };
     }

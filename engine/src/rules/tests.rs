@@ -309,7 +309,7 @@ fn a_person_comes_before_a_flow_which_waits_meanwhile() {
     assert!(matches!(person.decision, Decision::Escalate { reason: EscalationReason::PersonRequested, .. }));
     let waits = Progress { state: Some(waiting("订单号", 1)), ..Progress::default() };
     assert_eq!(person.progress, waits);
-    // 12345 is a word that reaches a person, but not among the digits that were asked for.
+    // 12345 is a word that reaches a person, but not among other digits.
     let number = to_flow("00123450000000", waiting("订单号", 0)).decide();
     assert!(number.progress.call.is_some(), "{number:?}");
     let word = to_flow("我打12345", waiting("订单号", 0)).decide();
