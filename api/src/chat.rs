@@ -260,9 +260,9 @@ pub struct ChatResponse {
     pub sentiment: Option<Sentiment>,
     /// Knowledge that came near, best first.
     pub matches: Vec<Match>,
-    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment` `low_confidence`,
-    /// `rule` or `flow`; `rule` or `flow` also of their replies and questions; `owned_by_agent` when silent; `non_text` or
-    /// `empty_message` where there was nothing to read.
+    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment`, `low_confidence`,
+    /// `rule` or `flow`; `rule` or `flow` also of what these say; `owned_by_agent` when silent; `non_text` or `empty_message`
+    /// where there was nothing to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The rule that decided.

@@ -19,11 +19,12 @@ use sqlx::Connection as _;
 use tokio::task::JoinSet;
 use yingda::{Config, StartError};
 use yingda_engine::{
-    AnswerThresholds, Conversation, PolicyConfig, SentimentScores,
+    AnswerThresholds, Conversation, PolicyConfig, SentimentScores, StoreConfig,
     policy::{Gates, Situation},
     rules::{self, FlowState, PATIENCE_MINUTES, Typed},
 };
 
+use crate::qdrant_stand_in::StandIn;
 use crate::support::{Place, Service, WORD_FOR_WORD, knowledge, on_each_database, root};
 
 /// A message that means nothing to the shop.
@@ -490,6 +491,33 @@ async fn a_wrong_file_is_told_and_the_old_rules_stay() {
     drop(service);
     let error = yingda::open_state(config(&place, &wrong)).await.err().unwrap();
     assert!(matches!(error, StartError::Rules(_)) && error.is_users(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_flows_and_people_are_there_without_the_store() {
+    let place = Place::sqlite();
+    let stub = Stub::start().await;
+    // A runtime of its own, with which all its connections end.
+    let servers = tokio::runtime::Runtime::new().unwrap();
+    let store = {
+        let _there = servers.enter();
+        StandIn::start(None)
+    };
+    let mut config = config(&place, &example(&stub));
+    config.store = StoreConfig::Server { url: store.url(), api_key: None, collection: "flows".into() };
+    let service = Service::open(config).await;
+    service.index().await;
+    assert_eq!(service.chat("k", &knowledge()[0].question).await["decision"], "reply");
+    servers.shutdown_background();
+    assert_eq!(told(&service.chat("s", "查快递").await)[2], "track");
+    assert_eq!(told(&service.chat("s", &order(1)).await), SAID);
+    assert_eq!(service.chat("p", "转人工").await["reason"], "person_requested");
+    let body = json!({ "session_id": "k", "text": knowledge()[0].question });
+    assert_eq!(
+        service.post("/v1/chat", body).await.refusal(),
+        (500, "internal".to_owned()),
+        "an answer needs the store"
+    );
 }
 
 /// What the example says on days that are not today.

@@ -283,6 +283,8 @@ fn as_json(response: &Response, model: &str) -> serde_json::Value {
         "choices": choices,
         "reason": reason,
         "knowledge_id": knowledge_id,
+        "rule": response.rule,
+        "flow": response.flow.flow,
         "intents": response.understanding.intents,
         "sentiment": response.understanding.sentiment,
         "matches": response.hits,
@@ -300,7 +302,9 @@ fn print(response: &Response, model: &str) {
         Decision::NoAnswer { .. } => "no answer".to_owned(),
         Decision::Escalate { reason, detail, .. } => format!("escalate ({}: {detail})", reason.as_str()),
     };
-    say!("decision   {decision}");
+    let by = [("rule", &response.rule), ("flow", &response.flow.flow)];
+    let by: String = by.iter().filter_map(|(kind, id)| Some(format!(", {kind} {}", id.as_ref()?))).collect();
+    say!("decision   {decision}{by}");
     say!("reply      {}", response.decision.text());
     if let Decision::Clarify { choices, .. } = &response.decision {
         for choice in choices {
