@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use utoipa::ToSchema;
 use yingda_engine::{
-    Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, PastTurn, RankedLabel,
-    Role, SentimentScores, Timings,
+    Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
+    RankedLabel, Related, Role, SentimentScores, Timings,
     rules::{FlowState, Progress},
 };
 
@@ -28,6 +28,8 @@ pub const MAX_TEXT: usize = 20_000;
 pub const MAX_ID: usize = 128;
 /// Largest profile, in bytes of JSON.
 pub const MAX_PROFILE: usize = 8 * 1024;
+/// Where a message comes from when nobody says so.
+pub(crate) const DEFAULT_CHANNEL: &str = "api";
 /// Turns of a conversation that the policy sees.
 const WINDOW: i64 = 20;
 /// Intents in an answer.
@@ -43,6 +45,8 @@ const EMPTY: &str = "empty_message";
 const RULE: &str = "rule";
 /// `reason` of what a guided flow says or asks.
 const FLOW: &str = "flow";
+/// `reason` of the fixed sentence where the reply store does not answer.
+const UNAVAILABLE: &str = "knowledge_unavailable";
 
 /// What kind of message it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -180,6 +184,18 @@ pub struct Match {
     pub score: f32,
 }
 
+/// Another question that may be of interest.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RelatedItem {
+    /// The knowledge entry behind it.
+    pub knowledge_id: String,
+    /// Its standard question.
+    pub question: String,
+    /// Why it is offered, for the customer to read.
+    #[schema(example = "您买过保温杯")]
+    pub reason: String,
+}
+
 /// Where the time went, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct TimingsBody {
@@ -250,9 +266,17 @@ pub struct ChatResponse {
     /// What the customer should read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+    /// What is shown with the reply: `{"type": "text", "text"}`, `{"type": "image", "url", "description"?}`,
+    /// `{"type": "link", "title", "url"}` or `{"type": "mini_program", "app_id", "page", "title"}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub parts: Vec<Part>,
     /// What the customer may choose from, when asked what was meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<ChoiceItem>>,
+    /// What else may be of interest after a reply: knowledge about products that the profile says were bought or viewed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<RelatedItem>,
     /// The likeliest intents, best first; empty when the model read nothing.
     pub intents: Vec<IntentScore>,
     /// How the customer feels; missing when the model read nothing.
@@ -262,7 +286,7 @@ pub struct ChatResponse {
     pub matches: Vec<Match>,
     /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment`, `low_confidence`,
     /// `rule` or `flow`; `rule` or `flow` also of what these say; `owned_by_agent` when silent; `non_text` or `empty_message`
-    /// where there was nothing to read.
+    /// where there was nothing to read; `knowledge_unavailable` where the knowledge could not be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The rule that decided.
@@ -377,6 +401,10 @@ struct Judged {
 struct Bot {
     outcome: Outcome,
     text: String,
+    parts: Vec<Part>,
+    related: Vec<RelatedItem>,
+    /// Whether the text may hold what is known of the customer: it is stored masked.
+    personal: bool,
     choices: Option<Vec<ChoiceItem>>,
     reason: Option<&'static str>,
     knowledge_id: Option<String>,
@@ -390,6 +418,9 @@ impl Bot {
         Self {
             outcome,
             text: String::new(),
+            parts: Vec::new(),
+            related: Vec::new(),
+            personal: false,
             choices: None,
             reason: None,
             knowledge_id: None,
@@ -541,6 +572,16 @@ impl Chat {
         } else if bot.rule.is_some() {
             bot.reason = Some(RULE);
         }
+        bot.related = response.related.into_iter().map(offered).collect();
+        if response.unavailable && bot.outcome == Outcome::NoAnswer {
+            bot.reason = Some(UNAVAILABLE);
+        }
+        // What filled a slot may be personal data.
+        bot.personal = bot.rule.is_some() || bot.flow.is_some();
+        if let Some(hit) = response.hits.iter().find(|hit| Some(&hit.knowledge_id) == bot.knowledge_id.as_ref()) {
+            bot.parts = hit.parts.clone();
+            bot.personal |= hit.personal;
+        }
         Ok(Judged {
             intents: response.understanding.intents,
             sentiment: Some(response.understanding.sentiment),
@@ -666,11 +707,13 @@ impl Chat {
             },
         };
         let timings = Timings { total_ms: started.elapsed().as_secs_f64() * 1000.0, ..judged.timings };
-        let mut response = ChatResponse {
+        let response = ChatResponse {
             session_id: session.id.clone(),
             message_id: message.message_id.clone(),
             decision: bot.as_ref().map_or(Outcome::Silent, |bot| bot.outcome),
             reply: bot.as_ref().map(|bot| bot.text.clone()),
+            parts: bot.as_ref().map(|bot| bot.parts.clone()).unwrap_or_default(),
+            related: bot.as_ref().map(|bot| bot.related.clone()).unwrap_or_default(),
             choices: bot.as_ref().and_then(|bot| bot.choices.clone()),
             intents: top(judged.intents),
             sentiment: judged.sentiment.map(Sentiment::from),
@@ -696,21 +739,15 @@ impl Chat {
                 total_ms: timings.total_ms,
             },
         };
-        let written = |response: &ChatResponse| {
-            serde_json::to_string(response)
-                .map_err(|error| ApiError::Internal(format!("an answer cannot be written as JSON: {error}")))
-        };
-        let json = written(&response)?;
-        // What filled a slot may be personal data.
-        let mut stored = json.clone();
-        if response.rule.is_some() || response.flow.is_some() {
-            response.reply = response.reply.map(|text| self.engine.mask(&text));
-            stored = written(&response)?;
-        }
+        let json = serde_json::to_string(&response)
+            .map_err(|error| ApiError::Internal(format!("an answer cannot be written as JSON: {error}")))?;
         let user = NewTurn {
             text: self.stored_text(message),
             message_id: message.message_id.clone(),
-            response_json: message.message_id.is_some().then_some(stored),
+            response_json: message.message_id.is_some().then(|| match &bot {
+                Some(bot) if bot.personal => self.masked_answer(&response),
+                _ => json.clone(),
+            }),
             sentiment: judged.sentiment,
             intent,
             model: judged.sentiment.is_some().then(|| model.clone()),
@@ -722,7 +759,7 @@ impl Chat {
                 tx.set_flow(&mut session, judged.flow).await?;
             }
             let turn = NewTurn {
-                text: response.reply.clone().unwrap_or_default(),
+                text: if bot.personal { self.engine.mask(&bot.text) } else { bot.text },
                 decision: Some(bot.outcome.as_str().to_owned()),
                 reason: bot.reason.map(str::to_owned),
                 knowledge_id: bot.knowledge_id,
@@ -737,6 +774,13 @@ impl Chat {
             metrics::ticket_opened(reason);
         }
         Ok(Some(Answer { json, replayed: false }))
+    }
+
+    /// What is kept of an answer with personal data, for when its message comes again.
+    fn masked_answer(&self, response: &ChatResponse) -> String {
+        let reply = response.reply.as_ref().map(|reply| self.engine.mask(reply));
+        let response = ChatResponse { reply, ..response.clone() };
+        serde_json::to_string(&response).expect("plain data is always JSON")
     }
 
     /// What is kept of a message.
@@ -784,6 +828,15 @@ fn flow_of(session: &Session) -> Option<FlowState> {
     state.inspect_err(|_| tracing::warn!("a session's flow cannot be read and is over")).ok()
 }
 
+fn offered(related: Related) -> RelatedItem {
+    let done = if related.bought { "买" } else { "看" };
+    RelatedItem {
+        knowledge_id: related.knowledge_id,
+        question: related.question,
+        reason: format!("您{done}过{}", related.product),
+    }
+}
+
 /// Who writes: by this message's profile, or the session's where it came without one.
 fn asker(message: &Message, session: Option<&Session>) -> Asker {
     let stored = || session.and_then(|session| serde_json::from_str(session.profile.as_deref()?).ok());
@@ -793,9 +846,10 @@ fn asker(message: &Message, session: Option<&Session>) -> Asker {
         one => text_of(one).into_iter().collect::<Vec<String>>(),
     };
     let channel = message.channel.clone().or_else(|| session.map(|session| session.channel.clone()));
+    let channel = channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned());
     let fields = profile.as_object().into_iter().flatten();
     Asker {
-        channel,
+        channel: Some(channel),
         audiences: texts("audience"),
         fields: fields.filter_map(|(name, value)| Some((name.clone(), text_of(value)?))).collect(),
         viewed: texts("viewed"),
@@ -816,7 +870,7 @@ fn text_of(value: &serde_json::Value) -> Option<String> {
 /// A stored turn as the policy needs it.
 fn past(turn: Turn) -> PastTurn {
     // The fixed sentences for pictures and empty messages are no clarifying questions, and neither is what a flow asks.
-    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY | FLOW));
+    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY | FLOW | UNAVAILABLE));
     let decision = match turn.decision.as_deref() {
         _ if fixed => None,
         Some("reply") => Some(DecisionKind::Reply),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use yingda_engine::store::ServerSettings;
 use yingda_engine::{EngineConfig, PolicyConfig, StoreConfig, WorkerConfig};
 
 use crate::storage::{Dialect, sqlite_url};
@@ -48,6 +49,15 @@ pub struct Flags {
     /// File of rules and guided flows
     #[arg(long, env = "YINGDA_RULES", value_name = "FILE", global = true)]
     pub rules: Option<PathBuf>,
+    /// Milliseconds after which a search on the Qdrant server is given up, and a message answered without it [default: 2000]
+    #[arg(long, env = "YINGDA_QDRANT_DEADLINE_MS", value_name = "N", global = true)]
+    pub qdrant_deadline_ms: Option<u64>,
+    /// Shards of a new collection on a Qdrant cluster [default: what the server thinks right]
+    #[arg(long, env = "YINGDA_QDRANT_SHARDS", value_name = "N", global = true)]
+    pub qdrant_shards: Option<u32>,
+    /// Copies of each shard of a new collection on a Qdrant cluster [default: what the server thinks right]
+    #[arg(long, env = "YINGDA_QDRANT_COPIES", value_name = "N", global = true)]
+    pub qdrant_copies: Option<u32>,
     /// Serve the sample shop; run it in the repository root
     #[arg(long, env = "YINGDA_SAMPLE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", global = true)]
@@ -87,6 +97,9 @@ struct FileConfig {
     qdrant_api_key: Option<String>,
     qdrant_collection: Option<String>,
     rules: Option<PathBuf>,
+    qdrant_deadline_ms: Option<u64>,
+    qdrant_shards: Option<u32>,
+    qdrant_copies: Option<u32>,
     open: Option<bool>,
     sample: Option<bool>,
     max_in_flight: Option<usize>,
@@ -257,6 +270,19 @@ impl Config {
                     .to_owned(),
             ));
         }
+        let positive = |name: &str, value: u64| match value {
+            0 => Err(ConfigError::Value(format!("{name} must be at least 1"))),
+            value => Ok(value),
+        };
+        let defaults = ServerSettings::default();
+        let settings = ServerSettings {
+            deadline_ms: flags.qdrant_deadline_ms.or(file.qdrant_deadline_ms).unwrap_or(defaults.deadline_ms),
+            shards: flags.qdrant_shards.or(file.qdrant_shards),
+            copies: flags.qdrant_copies.or(file.qdrant_copies),
+        };
+        positive("qdrant_deadline_ms", settings.deadline_ms)?;
+        positive("qdrant_shards", settings.shards.unwrap_or(1).into())?;
+        positive("qdrant_copies", settings.copies.unwrap_or(1).into())?;
         let store = match said(flags.qdrant).or(file.qdrant) {
             None => StoreConfig::Edge { path: data.join("store") },
             Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
@@ -271,11 +297,8 @@ impl Config {
                 collection: said(flags.qdrant_collection)
                     .or(file.qdrant_collection)
                     .unwrap_or_else(|| DEFAULT_COLLECTION.to_owned()),
+                settings,
             },
-        };
-        let positive = |name: &str, value: u64| match value {
-            0 => Err(ConfigError::Value(format!("{name} must be at least 1"))),
-            value => Ok(value),
         };
         let max_in_flight = serve.max_in_flight.or(file.max_in_flight).unwrap_or(512);
         positive("max_in_flight", max_in_flight as u64)?;

@@ -13,6 +13,7 @@ use yingda_engine::EngineError;
 
 use crate::auth::{KeyError, Role};
 use crate::desk::{DeskError, Status, allowed};
+use crate::knowledge::base::BaseError;
 use crate::storage::StorageError;
 
 /// Everything that a request can end with besides success.
@@ -71,6 +72,32 @@ pub enum ApiError {
     /// No such key.
     #[error("no key {0}")]
     KeyNotFound(String),
+    /// No such entry of the knowledge.
+    #[error("no entry {0}")]
+    EntryNotFound(String),
+    /// No such release.
+    #[error("no release {0}")]
+    ReleaseNotFound(String),
+    /// Somebody else wrote the entry meanwhile.
+    #[error("entry {id} has version {found}")]
+    EntryChanged {
+        /// The entry.
+        id: String,
+        /// Its latest version.
+        found: i64,
+    },
+    /// There is no draft to publish.
+    #[error("nothing to publish")]
+    NothingToPublish,
+    /// A release is being written.
+    #[error("release {0} is being written")]
+    PublishingNow(i64),
+    /// A knowledge file or entry is wrong.
+    #[error("bad knowledge: {0:?}")]
+    BadKnowledge(Vec<String>),
+    /// The reply store failed.
+    #[error("{0}")]
+    StoreUnavailable(String),
     /// The ticket's state does not allow it.
     #[error("ticket state")]
     TicketState {
@@ -166,6 +193,13 @@ impl ApiError {
             Self::SessionNotFound => ("session_not_found", StatusCode::NOT_FOUND),
             Self::TicketNotFound(_) => ("ticket_not_found", StatusCode::NOT_FOUND),
             Self::KeyNotFound(_) => ("key_not_found", StatusCode::NOT_FOUND),
+            Self::EntryNotFound(_) => ("entry_not_found", StatusCode::NOT_FOUND),
+            Self::ReleaseNotFound(_) => ("release_not_found", StatusCode::NOT_FOUND),
+            Self::EntryChanged { .. } => ("entry_changed", StatusCode::CONFLICT),
+            Self::NothingToPublish => ("nothing_to_publish", StatusCode::CONFLICT),
+            Self::PublishingNow(_) => ("publishing_now", StatusCode::CONFLICT),
+            Self::BadKnowledge(_) => ("bad_knowledge", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::StoreUnavailable(_) => ("store_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::TicketState { .. } => ("ticket_state", StatusCode::CONFLICT),
             Self::NotAssignee { .. } => ("not_assignee", StatusCode::FORBIDDEN),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
@@ -216,6 +250,30 @@ impl ApiError {
             Self::SessionNotFound => ("没有这个会话".into(), "会话在第一条消息时建立，请先调用 POST /v1/chat。"),
             Self::TicketNotFound(id) => (format!("没有工单 {id}"), "请用 GET /v1/tickets 查看现有工单。"),
             Self::KeyNotFound(id) => (format!("没有编号为 {id} 的密钥"), "请用 GET /v1/admin/keys 查看现有密钥。"),
+            Self::EntryNotFound(id) => {
+                (format!("没有编号为 {id} 的知识"), "请用 GET /v1/knowledge/entries 查看现有知识。")
+            }
+            Self::ReleaseNotFound(number) => {
+                (format!("没有可用的发布版本 {number}"), "请用 GET /v1/knowledge/releases 查看已发布的版本。")
+            }
+            Self::EntryChanged { id, found } => (
+                format!("知识 {id} 已被别人改到第 {found} 版"),
+                "请重新读取后再改；确实要覆盖时，请在 version 中填写最新版号，或不填。",
+            ),
+            Self::NothingToPublish => ("没有需要发布的改动".into(), "请先保存草稿，或检查 entries 中的编号。"),
+            Self::PublishingNow(number) => {
+                (format!("发布版本 {number} 正在写入"), "请等它完成后再试；进度见 GET /v1/knowledge/releases。")
+            }
+            Self::BadKnowledge(problems) => {
+                let first = problems.iter().take(10).cloned().collect::<Vec<_>>().join("；");
+                (
+                    format!("知识内容有 {} 处问题：{first}", problems.len()),
+                    "请修改后重试；导入时可先用 dry_run=true 查看全部问题。",
+                )
+            }
+            Self::StoreUnavailable(_) => {
+                ("答案库暂时不可用，原有内容没有改动".into(), "请稍后重试；原因见服务日志中的同一 x-request-id。")
+            }
             Self::TicketState { status, action, assignee } => {
                 let holder = assignee.as_deref().map(|name| format!("（{name}）")).unwrap_or_default();
                 let actions = allowed(*status).iter().map(ToString::to_string).collect::<Vec<_>>().join("、");
@@ -300,7 +358,25 @@ impl From<EngineError> for ApiError {
         match error {
             EngineError::Busy { .. } => Self::Busy,
             EngineError::WorkerStopped => Self::ModelUnavailable(error.to_string()),
+            EngineError::Store { .. }
+            | EngineError::StoreOfAnotherModel { .. }
+            | EngineError::StoreOfAnotherVersion { .. } => Self::StoreUnavailable(error.to_string()),
+            EngineError::Knowledge { id, message } => Self::BadKnowledge(vec![format!("{id}: {message}")]),
             _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<BaseError> for ApiError {
+    fn from(error: BaseError) -> Self {
+        match error {
+            BaseError::NoEntry(id) => Self::EntryNotFound(id),
+            BaseError::NoRelease(number) => Self::ReleaseNotFound(number.to_string()),
+            BaseError::Changed { id, found } => Self::EntryChanged { id, found },
+            BaseError::NothingToPublish => Self::NothingToPublish,
+            BaseError::Busy(number) | BaseError::GivenUp(number) => Self::PublishingNow(number),
+            BaseError::Engine(error) => error.into(),
+            BaseError::Storage(error) => error.into(),
         }
     }
 }
@@ -347,6 +423,13 @@ mod tests {
                 409,
             ),
             (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
+            (ApiError::EntryNotFound("1".into()), "entry_not_found", 404),
+            (ApiError::ReleaseNotFound("1".into()), "release_not_found", 404),
+            (ApiError::EntryChanged { id: "1".into(), found: 2 }, "entry_changed", 409),
+            (ApiError::NothingToPublish, "nothing_to_publish", 409),
+            (ApiError::PublishingNow(1), "publishing_now", 409),
+            (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
+            (ApiError::StoreUnavailable("secret detail".into()), "store_unavailable", 503),
             (ApiError::Busy, "busy", 429),
             (ApiError::Timeout, "timeout", 504),
             (ApiError::Stopping, "stopping", 503),
@@ -369,7 +452,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 25);
+        assert_eq!(all.len(), 32);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use yingda_engine::ranking::LabelledQuestion;
-use yingda_engine::{Conversation, Decision, Engine, EngineError};
+use yingda_engine::{Decision, Engine, EngineError};
 
 /// What became of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +74,10 @@ pub struct Evaluation {
     pub answerable: Fates,
     /// Of the others.
     pub outside: Fates,
+    /// Questions whose likeliest entry is right, whatever was decided.
+    pub first: usize,
+    /// Questions with a right entry among the likeliest three.
+    pub among_three: usize,
     /// Each question.
     pub questions: Vec<Asked>,
 }
@@ -91,8 +95,11 @@ pub async fn evaluate(
     let mut evaluation = Evaluation::default();
     for (done, question) in questions.iter().enumerate() {
         progress(done);
-        let response = engine.respond(&Conversation::default(), &question.text).await?;
+        let response = engine.respond(&question.conversation(), &question.text).await?;
         let right = |id: &String| question.knowledge.contains(id);
+        let place = response.hits.iter().position(|hit| right(&hit.knowledge_id));
+        evaluation.first += usize::from(place == Some(0));
+        evaluation.among_three += usize::from(place.is_some_and(|place| place < 3));
         let fate = match &response.decision {
             Decision::Reply { knowledge_id: Some(id), .. } if right(id) => Fate::Right,
             Decision::Reply { .. } => Fate::Wrong,

@@ -37,6 +37,7 @@ pub use crate::http::AppState;
 use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
 use crate::knowledge::KnowledgeError;
+use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;
 use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
@@ -56,6 +57,9 @@ pub enum StartError {
     /// The knowledge file.
     #[error(transparent)]
     Knowledge(#[from] KnowledgeError),
+    /// The knowledge base.
+    #[error(transparent)]
+    Base(BaseError),
     /// A file of labelled questions.
     #[error(transparent)]
     Questions(#[from] QuestionsError),
@@ -89,6 +93,16 @@ pub enum StartError {
     Serve(std::io::Error),
 }
 
+impl From<BaseError> for StartError {
+    fn from(error: BaseError) -> Self {
+        match error {
+            BaseError::Engine(error) => Self::Engine(error),
+            BaseError::Storage(error) => Self::Storage(error),
+            error => Self::Base(error),
+        }
+    }
+}
+
 impl StartError {
     /// Whether whoever started it can put it right (exit code 2), as opposed to a fault (exit code 1).
     pub fn is_users(&self) -> bool {
@@ -98,6 +112,7 @@ impl StartError {
             | Self::Knowledge(_)
             | Self::Questions(_)
             | Self::Rules(_)
+            | Self::Base(_)
             | Self::NoSample
             | Self::Listen { .. } => true,
             Self::Engine(error) => !matches!(error, EngineError::Store { .. } | EngineError::WorkerStopped),
@@ -130,15 +145,23 @@ pub fn lock_data(config: &Config, uses_database: bool) -> Result<Option<DataLock
 pub async fn open_engine(config: &Config) -> Result<Engine, StartError> {
     let engine = Engine::open(config.engine()).await?;
     if config.sample && engine.info().knowledge_entries == 0 {
-        let path = Path::new(SAMPLE_KNOWLEDGE);
-        if !path.is_file() {
-            return Err(StartError::NoSample);
-        }
-        let entries = knowledge::read(path)?;
-        tracing::info!(entries = entries.len(), "filling the empty reply store with the sample shop's knowledge");
-        engine.index(entries, |_, _| {}).await?;
+        let storage = Storage::open(&config.database_url()).await?;
+        fill_with_sample(&KnowledgeBase::new(engine.clone(), storage.clone())).await?;
+        storage.close().await;
     }
     Ok(engine)
+}
+
+async fn fill_with_sample(base: &KnowledgeBase) -> Result<(), StartError> {
+    let path = Path::new(SAMPLE_KNOWLEDGE);
+    if !path.is_file() {
+        return Err(StartError::NoSample);
+    }
+    let entries = knowledge::read(path)?;
+    tracing::info!(entries = entries.len(), "filling the empty reply store with the sample shop's knowledge");
+    let begun = base.begin_replace(&entries, "yingda", "the sample shop").await?;
+    base.finish(begun, |_, _| {}).await?;
+    Ok(())
 }
 
 /// Opens everything that serving needs.
@@ -150,9 +173,14 @@ pub async fn open_state(config: Config) -> Result<AppState, StartError> {
     let lock = lock_data(&config, true)?;
     let prometheus = metrics::install().map_err(StartError::Metrics)?;
     let storage = Storage::open(&config.database_url()).await?;
-    let engine = open_engine(&config).await?;
+    let engine = Engine::open(config.engine()).await?;
+    let base = KnowledgeBase::new(engine.clone(), storage.clone());
+    base.reconcile().await?;
+    if config.sample && engine.info().knowledge_entries == 0 {
+        fill_with_sample(&base).await?;
+    }
     rules::put_to_use(rules::load(&config, &engine)?, &engine);
-    Ok(AppState::new(config, engine, storage, prometheus, lock))
+    Ok(AppState::new(config, engine, storage, base, prometheus, lock))
 }
 
 /// What is known when the service is ready.
@@ -210,6 +238,11 @@ pub async fn serve(
         }
     });
 
+    let following = tokio::spawn({
+        let state = state.clone();
+        async move { state.base().follow().await }
+    });
+
     let result = tokio::select! {
         ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(StartError::Serve),
         () = shutdown => {
@@ -226,9 +259,11 @@ pub async fn serve(
             Ok(())
         }
     };
-    upkeep.abort();
-    // It holds a copy of the state, and with it the lock on the data folder.
-    let _ = upkeep.await;
+    // They hold copies of the state, and with it the lock on the data folder.
+    for task in [upkeep, following] {
+        task.abort();
+        let _ = task.await;
+    }
     state.engine().close().await;
     state.storage().close().await;
     tracing::info!("stopped");

@@ -7,7 +7,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, con
 
 use crate::{
     Asker, Conversation, Decision, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel,
-    Response, Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    Related, Response, Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    follow_up::Earlier,
     policy::{Gates, Situation},
     ranking::{
         LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
@@ -24,13 +25,16 @@ use crate::{
         tune,
     },
     rules::{self, Call, Progress, Rules, Typed, Verdict},
-    store::{Candidate, Contents, FORMAT, Method, ReplyStore, SearchQuery, Store, StoredReply, check_model},
+    store::{Candidate, Change, Contents, Method, ReplyStore, Scope, SearchQuery, Store, StoredReply, check_model},
     terms::Terms,
     worker::{Done, Worker},
 };
 
 /// Knowledge entries that a decision looks at.
 const HITS: usize = 8;
+
+/// Entries that are offered after an answer.
+const RELATED: usize = 3;
 
 /// Texts longer than this many bytes are tokenized off the async threads.
 const LONG_TEXT: usize = 2048;
@@ -70,6 +74,8 @@ struct Shared {
     /// The second stage that goes with what is in the store.
     tuning: RwLock<Arc<Tuning>>,
     rules: RwLock<Arc<Rules>>,
+    /// Whether the store answered when it was last asked.
+    reachable: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -106,8 +112,8 @@ impl Engine {
         }
         let serving = RwLock::new(Arc::new(make_serving(folder, &config, &store).await?));
         let (entries, tuning, rules) = (AtomicUsize::new(0), RwLock::default(), RwLock::default());
-        let closed = AtomicBool::new(false);
-        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, rules, closed }));
+        let (reachable, closed) = (AtomicBool::new(true), AtomicBool::new(false));
+        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, rules, reachable, closed }));
         engine.note(contents);
         Ok(engine)
     }
@@ -246,9 +252,9 @@ impl Engine {
         let serving = self.serving();
         let (understanding, _) = self.understand_one(&serving, text.to_owned(), &[]).await?;
         let model_text = serving.folder.tokenizer.contract().model_text(text);
-        let mut ranked = self.retrieve(&serving, &understanding, &model_text, limit).await?;
-        ranked.hits.truncate(limit);
-        Ok(ranked.hits)
+        let asked = self.asked(&serving, &understanding, &model_text, &Conversation::default()).await?;
+        let ranked = self.retrieve(&serving, &asked, limit, &Scope::on(today())).await?;
+        hits(ranked.candidates, limit, &Asker::default())
     }
 
     /// What the store is asked for a text that was understood.
@@ -263,30 +269,49 @@ impl Engine {
     /// # Errors
     /// When the store fails.
     pub async fn candidates(&self, query: &SearchQuery, entries: usize) -> Result<Vec<Candidate>, EngineError> {
-        self.0.store.search(&self.serving().info.model_id, query, entries, today()).await
+        self.0.store.search(&self.serving().info.model_id, query, entries, &Scope::on(today())).await
     }
 
-    /// Searches for what was understood and judges what was found.
-    async fn retrieve(
+    /// What is searched for: a message, and of a short one also what the customer said before it.
+    async fn asked(
         &self,
         serving: &Serving,
         understanding: &Understanding,
         model_text: &str,
-        entries: usize,
-    ) -> Result<Ranked, EngineError> {
-        let (embedding, terms) = (understanding.embedding.clone(), Terms::of_query(model_text));
-        let query = SearchQuery { embedding, terms, method: Method::Fused, exact: false };
-        let candidates = self.0.store.search(&serving.info.model_id, &query, entries, today()).await?;
-        Ok(self.tuning().ranker.rank(&self.question(&query.terms, understanding), candidates))
+        conversation: &Conversation,
+    ) -> Result<Asked, EngineError> {
+        let own_terms = Terms::of_query(model_text);
+        let mut asked = Asked {
+            query: SearchQuery {
+                embedding: understanding.embedding.clone(),
+                terms: own_terms.clone(),
+                method: Method::Fused,
+                exact: false,
+            },
+            own_terms,
+            intents: understanding.intents.clone(),
+            negative: understanding.sentiment.negative,
+        };
+        if let Some(earlier) = Earlier::of(conversation, model_text) {
+            let (together, _) = self.understand_one(serving, earlier.together(model_text), &[]).await?;
+            let earlier_text = serving.folder.tokenizer.contract().model_text(earlier.text);
+            asked.query.embedding = earlier.embedding(&understanding.embedding, &together.embedding);
+            asked.query.terms = earlier.terms(&asked.own_terms, &Terms::of_query(&earlier_text));
+            asked.intents = earlier.intents(&understanding.intents, &together.intents);
+        }
+        Ok(asked)
     }
 
-    fn question<'a>(&'a self, terms: &'a Terms, understanding: &'a Understanding) -> Question<'a> {
-        Question {
-            terms,
-            intents: &understanding.intents,
-            out_of_scope: &self.0.config.policy.out_of_scope_intents,
-            negative: understanding.sentiment.negative,
-        }
+    /// Searches and judges what was found.
+    async fn retrieve(
+        &self,
+        serving: &Serving,
+        asked: &Asked,
+        entries: usize,
+        scope: &Scope,
+    ) -> Result<Ranked, EngineError> {
+        let candidates = self.0.store.search(&serving.info.model_id, &asked.query, entries, scope).await?;
+        Ok(self.tuning().ranker.rank(&asked.question(&self.0.config.policy), candidates))
     }
 
     /// Decides what to do with a customer's message: understand, retrieve, decide.
@@ -299,13 +324,29 @@ impl Engine {
         let (understanding, mut timings) = self.understand_one(&serving, text.to_owned(), &conversation.turns).await?;
         let searching = Instant::now();
         let model_text = serving.folder.tokenizer.contract().model_text(text);
-        let found = self.retrieve(&serving, &understanding, &model_text, HITS).await;
-        // Rules and people are there also when the store is not.
-        let (Ranked { mut hits, relevant }, failure) = match found {
-            Ok(ranked) => (ranked, None),
-            Err(error) => (Ranked { hits: Vec::new(), relevant: 0.0 }, Some(error)),
+        let asker = &conversation.asker;
+        let scope =
+            Scope { channel: asker.channel.clone(), audiences: Some(asker.audiences.clone()), ..Scope::on(today()) };
+        let found = match self.0.reachable.load(Ordering::Relaxed) {
+            true => {
+                let asked = self.asked(&serving, &understanding, &model_text, conversation).await?;
+                self.retrieve(&serving, &asked, HITS, &scope).await.map(|ranked| Some((asked, ranked)))
+            }
+            // Nobody waits for a store that did not answer, until it does.
+            false => Ok(None),
         };
-        hits.truncate(HITS);
+        let (asked, hits, relevant, unavailable) = match found {
+            Ok(Some((asked, Ranked { candidates, relevant }))) => {
+                (Some(asked), hits(candidates, HITS, asker)?, relevant, false)
+            }
+            Ok(None) => (None, Vec::new(), 0.0, true),
+            Err(error @ EngineError::Store { .. }) => {
+                tracing::error!(%error, "a message is answered without the reply store");
+                self.0.reachable.store(false, Ordering::Relaxed);
+                (None, Vec::new(), 0.0, true)
+            }
+            Err(error) => return Err(error),
+        };
         timings.search_ms = searching.elapsed().as_secs_f64() * 1e3;
         let situation = Situation {
             text: &model_text,
@@ -313,6 +354,7 @@ impl Engine {
             sentiment: understanding.sentiment,
             hits: &hits,
             relevant,
+            unavailable,
             conversation,
         };
         let policy = &self.0.config.policy;
@@ -322,15 +364,51 @@ impl Engine {
             guarantee: serving.guarantee.as_ref(),
         };
         let verdict = rules::decide(&self.rules(), Typed { text, now: now() }, &situation, policy, gates);
-        if let Some(error) = failure {
-            if !verdict.stands_without_store() {
-                return Err(error);
-            }
-            tracing::warn!(%error, "decided without the reply store");
-        }
         let Verdict { decision, rule, progress: flow } = verdict;
+        let related = match (&decision, asked) {
+            (Decision::Reply { knowledge_id: Some(answered), .. }, Some(asked)) => {
+                self.related(&serving, &asked, answered, asker, scope).await
+            }
+            _ => Vec::new(),
+        };
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Response { decision, rule, flow, understanding, hits, relevant, timings })
+        Ok(Response { decision, rule, flow, understanding, hits, related, relevant, unavailable, timings })
+    }
+
+    /// Entries about products that the customer bought or looked at: those of the present intent and near to the message first. An
+    /// offer is no answer, so what goes wrong here is logged and nothing is offered.
+    async fn related(
+        &self,
+        serving: &Serving,
+        asked: &Asked,
+        answered: &str,
+        asker: &Asker,
+        scope: Scope,
+    ) -> Vec<Related> {
+        let known =
+            || asker.bought.iter().map(|product| (product, true)).chain(asker.viewed.iter().map(|it| (it, false)));
+        let products: Vec<String> = known().map(|(product, _)| product.clone()).collect();
+        if products.is_empty() {
+            return Vec::new();
+        }
+        let query = SearchQuery { method: Method::Dense, ..asked.query.clone() };
+        let found = self.0.store.search(&serving.info.model_id, &query, HITS, &Scope { products, ..scope }).await;
+        let mut candidates = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "nothing can be offered beside an answer");
+            Vec::new()
+        });
+        let of_intent = |candidate: &Candidate| {
+            let intent = asked.intents.iter().find(|intent| Some(&intent.label) == candidate.intent.as_ref());
+            candidate.cosine() + intent.map_or(0.0, |intent| intent.probability)
+        };
+        candidates.retain(|candidate| candidate.knowledge_id != answered);
+        candidates.sort_by(|a, b| of_intent(b).total_cmp(&of_intent(a)));
+        let related = candidates.iter().filter_map(|candidate| {
+            let entry = candidate.entry().ok()?;
+            let (product, bought) = known().find(|(product, _)| entry.products.contains(product))?;
+            Some(Related { knowledge_id: entry.id, question: entry.question, product: product.clone(), bought })
+        });
+        related.take(RELATED).collect()
     }
 
     /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of
@@ -368,13 +446,16 @@ impl Engine {
     async fn see(&self, question: &LabelledQuestion) -> Result<Seen, EngineError> {
         /// As many as the figures look at.
         const ENTRIES: usize = 10;
-        let (understanding, _) = self.understand_one(&self.serving(), question.text.clone(), &[]).await?;
-        let mut query = self.query(&understanding, &question.text, Method::Dense);
+        let serving = self.serving();
+        let conversation = question.conversation();
+        let (understanding, _) = self.understand_one(&serving, question.text.clone(), &conversation.turns).await?;
+        let model_text = serving.folder.tokenizer.contract().model_text(&question.text);
+        let mut asked = self.asked(&serving, &understanding, &model_text, &conversation).await?;
         let mut orders: [(Vec<String>, f32); 3] = Default::default();
         let mut candidates: Vec<Candidate> = Vec::new();
         for (order, method) in orders.iter_mut().zip([Method::Dense, Method::Sparse, Method::Fused]) {
-            query.method = method;
-            candidates = self.candidates(&query, ENTRIES).await?;
+            asked.query.method = method;
+            candidates = self.candidates(&asked.query, ENTRIES).await?;
             // Who asks in the very words of the knowledge is no test of it.
             for candidate in &mut candidates {
                 candidate.wordings.retain(|wording| wording.text != question.text);
@@ -383,8 +464,8 @@ impl Engine {
             let best = candidates.first().map_or(0.0, Candidate::score);
             *order = (candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect(), best);
         }
-        let asked = self.question(&query.terms, &understanding);
-        let features = Features::new(&asked, &candidates);
+        let policy = &self.0.config.policy;
+        let features = Features::new(&asked.question(policy), &candidates);
         let ids = candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect();
         let right: HashSet<String> = question.knowledge.iter().cloned().collect();
         let without = (!right.is_empty()).then(|| {
@@ -394,80 +475,143 @@ impl Engine {
             let has = |candidates: &[Candidate], label: &String| {
                 candidates.iter().any(|candidate| candidate.intent.as_ref() == Some(label))
             };
-            let mut intents = understanding.intents.clone();
+            let mut intents = asked.intents.clone();
             intents.retain(|intent| has(&left, &intent.label) || !has(&gone, &intent.label));
             let all: f32 = intents.iter().map(|intent| intent.probability).sum();
             intents.iter_mut().for_each(|intent| intent.probability /= all.max(1e-6));
-            Features::new(&Question { intents: &intents, ..asked }, &left)
+            Features::new(&Question { intents: &intents, ..asked.question(policy) }, &left)
         });
         Ok(Seen { text: question.text.clone(), features, without, ids, right, orders })
     }
 
-    /// Replaces the whole store by `entries`; `progress(done, all)` counts entries. Returns how many wordings were written.
+    /// Replaces the whole store by `entries`, as a release of the knowledge; `progress(done, all)` counts entries. Returns how many
+    /// wordings were written.
     ///
     /// # Errors
     /// When an entry cannot be indexed, or the model or the store fails; the old content is then still served.
     pub async fn index(
         &self,
         entries: Vec<KnowledgeEntry>,
+        release: i64,
         progress: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<usize, EngineError> {
-        let mut known = std::collections::HashSet::new();
-        for entry in &entries {
-            let problem = if entry.id.trim().is_empty() {
-                "it has no id"
-            } else if !known.insert(&entry.id) {
-                "its id stands twice; give every entry its own"
-            } else if entry.question.trim().is_empty() {
-                "its question is empty"
-            } else if entry.answer.trim().is_empty() {
-                "its answer is empty"
-            } else {
-                continue;
-            };
-            return Err(EngineError::Knowledge { id: entry.id.clone(), message: problem.into() });
-        }
+        check_entries(&entries)?;
         let serving = self.serving();
-        let all = entries.len();
+        let wordings: Vec<&str> = entries.iter().flat_map(KnowledgeEntry::wordings).collect();
         let contract = serving.folder.tokenizer.contract();
-        let wordings: Vec<(usize, String)> = entries
+        let terms: usize = wordings.iter().map(|wording| Terms::count(&contract.model_text(wording))).sum();
+        let average = terms as f32 / wordings.len().max(1) as f32;
+        let replies = self.stored(&entries, average, progress).await?;
+        let written = replies.len();
+        let ModelInfo { model_id, dimension, .. } = &serving.info;
+        // What was tuned for this model goes on being used, until it is tuned again.
+        let old = self.0.store.contents().await?.filter(|old| old.model_id == *model_id);
+        let contents = Contents {
+            tuning: old.and_then(|old| old.tuning),
+            ..Contents::new(model_id, *dimension, release, &replies, average)
+        };
+        self.0.store.replace(contents.clone(), replies).await?;
+        self.note(Some(contents));
+        Ok(written)
+    }
+
+    /// Makes the next release of the knowledge out of the one that is served: `changed` takes the place of what the store has of
+    /// these entries, `removed` are gone. `entries` and `wordings` count the whole new release. Searches see either release and
+    /// never a mixture. `progress(done, all)` counts changed entries.
+    ///
+    /// # Errors
+    /// When an entry cannot be indexed, the model or the store fails, or the store holds nothing to go on from; the old release is
+    /// then still served.
+    pub async fn publish(
+        &self,
+        release: i64,
+        changed: &[KnowledgeEntry],
+        removed: &[String],
+        (entries, wordings): (usize, usize),
+        progress: impl Fn(usize, usize) + Send + Sync,
+    ) -> Result<(), EngineError> {
+        check_entries(changed)?;
+        let model_id = self.serving().info.model_id.clone();
+        let contents = self.0.store.contents().await?;
+        check_model(&self.0.store, contents.as_ref(), &model_id)?;
+        let average = contents.map_or(0.0, |contents| contents.average_terms);
+        let replies = self.stored(changed, average, progress).await?;
+        let retired = changed.iter().map(|entry| &entry.id).chain(removed).cloned().collect();
+        self.0.store.apply(Change { release, replies, retired, entries, wordings }).await?;
+        self.note(self.0.store.contents().await?);
+        Ok(())
+    }
+
+    /// The wordings of entries as the store keeps them.
+    async fn stored(
+        &self,
+        entries: &[KnowledgeEntry],
+        average_terms: f32,
+        progress: impl Fn(usize, usize) + Send + Sync,
+    ) -> Result<Vec<StoredReply>, EngineError> {
+        let serving = self.serving();
+        let contract = serving.folder.tokenizer.contract();
+        let all = entries.len();
+        let wordings: Vec<(usize, &str)> = entries
             .iter()
             .enumerate()
-            .flat_map(|(at, entry)| entry.wordings().into_iter().map(move |wording| (at, wording.to_owned())))
+            .flat_map(|(at, entry)| entry.wordings().into_iter().map(move |wording| (at, wording)))
             .collect();
-        let length = |wording: &str| Terms::count(&contract.model_text(wording));
-        let lengths: usize = wordings.iter().map(|(_, wording)| length(wording)).sum();
-        let average = lengths as f32 / wordings.len().max(1) as f32;
         let mut replies = Vec::with_capacity(wordings.len());
         // Never more at once than may wait.
         let at_once = self.0.config.worker.queue.min(self.0.config.worker.batch_texts);
         for chunk in wordings.chunks(at_once) {
             progress(chunk[0].0, all);
-            let understood = self.understand(chunk.iter().map(|(_, wording)| wording.clone()).collect()).await?;
+            let texts: Vec<String> = chunk.iter().map(|(_, wording)| (*wording).to_owned()).collect();
+            let understood = loop {
+                match self.understand(texts.clone()).await {
+                    // Customers come first.
+                    Err(EngineError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    understood => break understood?,
+                }
+            };
             for (understanding, (at, wording)) in understood.into_iter().zip(chunk) {
                 replies.push(StoredReply {
                     entry: entries[*at].clone(),
-                    wording: wording.clone(),
+                    wording: (*wording).to_owned(),
                     embedding: understanding.embedding,
-                    terms: Terms::of_wording(&contract.model_text(wording), average),
+                    terms: Terms::of_wording(&contract.model_text(wording), average_terms),
                 });
             }
         }
         progress(all, all);
-        let written = replies.len();
-        // What was tuned for this model goes on being used, until it is tuned again.
-        let old = self.0.store.contents().await?.filter(|old| old.model_id == serving.info.model_id);
-        let contents = Contents {
-            format: FORMAT,
-            model_id: serving.info.model_id.clone(),
-            dimension: serving.info.dimension,
-            entries: all,
-            wordings: written,
-            tuning: old.and_then(|old| old.tuning),
-        };
-        self.0.store.replace(contents.clone(), replies).await?;
-        self.note(Some(contents));
-        Ok(written)
+        Ok(replies)
+    }
+
+    /// All entries of the release that is served, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+        self.0.store.entries().await
+    }
+
+    /// What the store holds now; `None` while it is empty.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn contents(&self) -> Result<Option<Contents>, EngineError> {
+        self.0.store.contents().await
+    }
+
+    /// Looks again what the store holds, after another process changed it or it did not answer. Returns the release that is
+    /// served.
+    ///
+    /// # Errors
+    /// When the store fails, or its new content is of another model: then the old is served on, where it still can be.
+    pub async fn refresh(&self) -> Result<i64, EngineError> {
+        let refreshed = self.0.store.refresh(&self.serving().info.model_id).await;
+        self.0.reachable.store(!matches!(refreshed, Err(EngineError::Store { .. })), Ordering::Relaxed);
+        refreshed?;
+        let contents = self.0.store.contents().await?;
+        let release = contents.as_ref().map_or(0, |contents| contents.release);
+        self.note(contents);
+        Ok(release)
     }
 
     /// Reads the model folder again and looks for a new store content; both are served from then on, without a restart.
@@ -490,6 +634,65 @@ impl Engine {
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
     }
+}
+
+/// What is searched for, and judged by.
+struct Asked {
+    query: SearchQuery,
+    own_terms: Terms,
+    intents: Vec<RankedLabel>,
+    negative: f32,
+}
+
+impl Asked {
+    fn question<'a>(&'a self, policy: &'a PolicyConfig) -> Question<'a> {
+        Question {
+            terms: &self.query.terms,
+            own_terms: &self.own_terms,
+            intents: &self.intents,
+            out_of_scope: &policy.out_of_scope_intents,
+            negative: self.negative,
+        }
+    }
+}
+
+fn check_entries(entries: &[KnowledgeEntry]) -> Result<(), EngineError> {
+    let mut known = HashSet::new();
+    for entry in entries {
+        let problem = if entry.id.trim().is_empty() {
+            "it has no id"
+        } else if !known.insert(&entry.id) {
+            "its id stands twice; give every entry its own"
+        } else if entry.question.trim().is_empty() {
+            "its question is empty"
+        } else if entry.answer.trim().is_empty() {
+            "its answer is empty"
+        } else {
+            continue;
+        };
+        return Err(EngineError::Knowledge { id: entry.id.clone(), message: problem.into() });
+    }
+    Ok(())
+}
+
+/// The likeliest candidates as `asker` is answered with them.
+fn hits(candidates: Vec<(Candidate, f32)>, limit: usize, asker: &Asker) -> Result<Vec<Hit>, EngineError> {
+    let hit = |(candidate, probability): (Candidate, f32)| {
+        let entry = candidate.entry()?;
+        let answer = entry.answer_for(asker);
+        Ok(Hit {
+            parts: answer.parts.to_vec(),
+            personal: answer.personal,
+            answer: answer.text,
+            probability,
+            score: candidate.cosine(),
+            matched: candidate.wordings.first().map(|wording| wording.text.clone()).unwrap_or_default(),
+            knowledge_id: entry.id,
+            question: entry.question,
+            intent: entry.intent,
+        })
+    };
+    candidates.into_iter().take(limit).map(hit).collect()
 }
 
 /// The tokens of a text, with as many of the turns before it as the model reads.

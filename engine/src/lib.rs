@@ -4,6 +4,7 @@
 
 mod engine;
 mod error;
+mod follow_up;
 pub mod policy;
 pub mod ranking;
 pub mod rules;

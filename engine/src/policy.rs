@@ -51,6 +51,8 @@ pub struct PolicyConfig {
     pub out_of_scope_text: String,
     /// Said where the knowledge has no answer.
     pub no_answer_text: String,
+    /// Said where the knowledge cannot be looked at.
+    pub unavailable_text: String,
     /// Said to an acknowledgement.
     pub acknowledge_text: String,
 }
@@ -85,6 +87,7 @@ impl Default for PolicyConfig {
             rephrase_text: "抱歉，我没太明白您的意思，可以换个说法再告诉我一次吗？也可以回复「人工」找客服。".into(),
             out_of_scope_text: "这个我帮不上忙哦。我可以帮您解答物流、退换货、退款、发票、优惠券、商品等购物问题，也可以回复「人工」找客服。".into(),
             no_answer_text: "抱歉，这个问题我暂时没有查到答案。您可以换个说法再问一次，或者回复「人工」，由客服为您解答。".into(),
+            unavailable_text: "抱歉，答案库暂时连不上，请稍后再问一次；着急的话请回复「人工」，由客服为您解答。".into(),
             acknowledge_text: "好的，还有其他问题随时告诉我哦。".into(),
         }
     }
@@ -151,6 +154,8 @@ pub struct Situation<'a> {
     pub hits: &'a [Hit],
     /// Probability that an entry of the knowledge answers the message.
     pub relevant: f32,
+    /// Whether the knowledge could not be looked at: what was not found may be there.
+    pub unavailable: bool,
     /// The turns since the last resolution.
     pub conversation: &'a Conversation,
 }
@@ -172,9 +177,10 @@ pub struct Gates<'a> {
 /// 2. An acknowledgement: a short fixed reply.
 /// 3. An answer that is probably right, and no other nearly as probable: reply.
 /// 4. Nothing the shop does: say so, invent nothing.
-/// 5. Unsure for the second time in a row: hand over.
-/// 6. No answer known: say so.
-/// 7. Otherwise ask which of the likeliest questions is meant.
+/// 5. The knowledge could not be looked at: say so. That is no sign of being unsure.
+/// 6. Unsure for the second time in a row: hand over.
+/// 7. No answer known: say so.
+/// 8. Otherwise ask which of the likeliest questions is meant.
 ///
 /// Where intents were certified, one below its own threshold or too near to the second is not answered, nor is one that could
 /// not be certified, unless the message is nearly word for word a question of the knowledge. Handing over to a person is no
@@ -209,6 +215,9 @@ pub(crate) fn unruled(situation: &Situation<'_>, config: &PolicyConfig, gates: G
         && gap(situation.intents) >= gates.thresholds.intent_gap
     {
         return Decision::OutOfScope { text: config.out_of_scope_text.clone() };
+    }
+    if situation.unavailable {
+        return Decision::NoAnswer { text: config.unavailable_text.clone() };
     }
     let last = situation.conversation.turns.iter().rev().find(|turn| turn.role == Role::Bot);
     if last.is_some_and(|turn| matches!(turn.decision, Some(DecisionKind::Clarify | DecisionKind::NoAnswer))) {

@@ -28,8 +28,13 @@ pub struct Terms {
     pub values: Vec<f32>,
 }
 
+/// Whether a code point is a Chinese character: numbers, Latin letters and signs alone ask for little.
+pub(crate) fn is_han(index: u32) -> bool {
+    (0x3400..0xA000).contains(&index)
+}
+
 /// How much a term counts beside others, by its kind.
-pub(crate) fn weight(index: u32) -> f32 {
+fn weight(index: u32) -> f32 {
     // Runs of letters and digits have hashed indices too; the last bit tells them from pairs.
     if index < HASHED || index & 1 == 0 { 1.0 } else { PAIR }
 }
@@ -38,6 +43,19 @@ impl Terms {
     /// Of a customer's message, as the model reads it: every term with the weight of its kind.
     pub fn of_query(text: &str) -> Self {
         counted(text).into_keys().map(|index| (index, weight(index))).collect()
+    }
+
+    /// These together with others that count `share` as much; a term of both counts as it does here.
+    pub fn with(&self, others: &Self, share: f32) -> Self {
+        let of = |terms: &Self, share: f32| -> Vec<(u32, f32)> {
+            terms.indices.iter().copied().zip(terms.values.iter().map(|value| share * value)).collect()
+        };
+        let mut all: BTreeMap<u32, f32> = of(others, share).into_iter().collect();
+        for (index, value) in of(self, 1.0) {
+            let here = all.entry(index).or_default();
+            *here = here.max(value);
+        }
+        all.into_iter().collect()
     }
 
     /// Of a wording of the knowledge, as the model reads it. `average` is the mean of [`Terms::count`] over all wordings.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{FlowState, Progress};
+use crate::{
+    rules::{FlowState, Progress},
+    slots,
+};
 
 /// Who wrote a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +78,14 @@ pub struct Hit {
     pub question: String,
     /// The indexed wording (standard or similar question) that came nearest.
     pub matched: String,
-    /// The entry's answer.
+    /// The entry's answer to who asks.
     pub answer: String,
+    /// What is shown with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Whether the answer may hold what is known of who asks.
+    #[serde(skip)]
+    pub personal: bool,
     /// The intent that the entry belongs to.
     pub intent: Option<String>,
     /// Calibrated probability that this answer is right; those of all entries and that of none add up to 1.
@@ -94,25 +103,120 @@ pub struct KnowledgeEntry {
     /// Standard question.
     pub question: String,
     /// Other wordings of the same question.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub similar_questions: Vec<String>,
     /// The answer that customers read.
     pub answer: String,
     /// The intent that the entry belongs to.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<String>,
     /// Free tags.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// First day on which the answer holds (`YYYY-MM-DD`), if limited.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_from: Option<String>,
     /// Last day on which the answer holds (`YYYY-MM-DD`), if limited.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_to: Option<String>,
+    /// What is shown with the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Other answers for some channels or audiences; the first that fits is given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Variant>,
+    /// Where it belongs, for people who look after the knowledge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Channels on which it is found; empty: on all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
+    /// Audiences who find it; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<String>,
+    /// Products that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<String>,
+}
+
+/// Another answer of an entry, for some customers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Channels on which it is given; empty: on all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
+    /// Audiences to whom it is given; empty: to all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<String>,
+    /// The answer.
+    pub answer: String,
+    /// What is shown with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// Something that is shown with an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Part {
+    /// More words.
+    Text {
+        /// The words.
+        text: String,
+    },
+    /// A picture.
+    Image {
+        /// Its address.
+        url: String,
+        /// What it shows, for where pictures are not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+    },
+    /// A link.
+    Link {
+        /// What is read.
+        title: String,
+        /// Where it leads.
+        url: String,
+    },
+    /// A card that opens a page of a mini-program.
+    MiniProgram {
+        /// Id of the mini-program.
+        app_id: String,
+        /// Its page.
+        page: String,
+        /// What is read on the card.
+        title: String,
+    },
 }
 
 impl KnowledgeEntry {
+    /// Whether it is for some channels or audiences only.
+    pub fn is_restricted(&self) -> bool {
+        !self.channels.is_empty() || !self.audiences.is_empty()
+    }
+
+    /// What is answered to `asker`: the first variant that is for them and whose slots can be filled, else the entry's own answer.
+    /// A slot of that one that can be filled by nothing is left out; [`crate::slots`] tells how to avoid it.
+    pub fn answer_for(&self, asker: &Asker) -> Answer<'_> {
+        let value = |name: &str| asker.fields.get(name).cloned();
+        let mut variants = self.variants.iter().filter(|variant| variant.is_for(asker));
+        let variant = variants.find_map(|variant| Some((slots::fill(&variant.answer, value)?, variant)));
+        let (text, raw, parts) = match variant {
+            Some((text, variant)) => (text, &variant.answer, &variant.parts),
+            None => {
+                let text = slots::fill(&self.answer, |name| Some(value(name).unwrap_or_default()));
+                let text = slots::fill(&self.answer, value).or(text).unwrap_or_default();
+                (text, &self.answer, &self.parts)
+            }
+        };
+        Answer { text, parts, personal: !slots::slots(raw).is_empty() }
+    }
+
     /// Its different wordings, the standard question first, blank ones left out: what is indexed.
     pub fn wordings(&self) -> Vec<&str> {
         let mut wordings: Vec<&str> = Vec::with_capacity(self.similar_questions.len() + 1);
@@ -122,6 +226,25 @@ impl KnowledgeEntry {
             }
         }
         wordings
+    }
+}
+
+/// An entry's answer to somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The answer, with its slots filled.
+    pub text: String,
+    /// What is shown with it.
+    pub parts: &'a [Part],
+    /// Whether it had slots: then it may hold personal data.
+    pub personal: bool,
+}
+
+impl Variant {
+    fn is_for(&self, asker: &Asker) -> bool {
+        let channel = || asker.channel.as_ref().is_some_and(|channel| self.channels.contains(channel));
+        let audience = || asker.audiences.iter().any(|audience| self.audiences.contains(audience));
+        (self.channels.is_empty() || channel()) && (self.audiences.is_empty() || audience())
     }
 }
 
@@ -287,6 +410,19 @@ impl Decision {
     }
 }
 
+/// An entry about a product that the customer knows, offered after an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// Id of the entry.
+    pub knowledge_id: String,
+    /// Its standard question.
+    pub question: String,
+    /// The product.
+    pub product: String,
+    /// Whether the customer bought it; otherwise they looked at it.
+    pub bought: bool,
+}
+
 /// Where the time of one response went, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
@@ -313,8 +449,12 @@ pub struct Response {
     pub understanding: Understanding,
     /// What was found, likeliest first, one hit per knowledge entry.
     pub hits: Vec<Hit>,
+    /// What else may be of interest after a reply.
+    pub related: Vec<Related>,
     /// Probability that an entry of the knowledge answers the message.
     pub relevant: f32,
+    /// Whether the reply store could not be asked.
+    pub unavailable: bool,
     /// Where the time went.
     pub timings: Timings,
 }

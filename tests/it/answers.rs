@@ -26,7 +26,7 @@ fn config(folder: &TempDir) -> EngineConfig {
 async fn sample(folder: &TempDir) -> Engine {
     let engine = Engine::open(config(folder)).await.unwrap();
     let entries = knowledge::read(&repository("datasets/data/sample/knowledge.jsonl")).unwrap();
-    engine.index(entries, |_, _| {}).await.unwrap();
+    engine.index(entries, 1, |_, _| {}).await.unwrap();
     engine
 }
 
@@ -59,7 +59,7 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
     assert_eq!(*engine.tuning(), tuning, "what was tuned must be in use after a restart");
     // The same model over changed knowledge keeps it.
     let entries = knowledge::read(&repository("datasets/data/sample/knowledge.jsonl")).unwrap();
-    engine.index(entries.into_iter().take(50).collect(), |_, _| {}).await.unwrap();
+    engine.index(entries.into_iter().take(50).collect(), 2, |_, _| {}).await.unwrap();
     assert_eq!(*engine.tuning(), tuning, "what was tuned must outlive new knowledge");
 }
 
@@ -79,7 +79,11 @@ async fn what_is_answered_is_right_and_what_is_not_known_is_not_answered() {
     let own: Vec<LabelledQuestion> = entries
         .iter()
         .filter(|entry| !["转人工", "投诉"].contains(&entry.intent.as_deref().unwrap_or_default()))
-        .map(|entry| LabelledQuestion { text: entry.question.clone(), knowledge: vec![entry.id.clone()] })
+        .map(|entry| LabelledQuestion {
+            text: entry.question.clone(),
+            knowledge: vec![entry.id.clone()],
+            ..LabelledQuestion::default()
+        })
         .collect();
     let outcome = evaluate(&engine, &own, |_| {}).await.unwrap();
     let fates = outcome.answerable;

@@ -8,6 +8,7 @@ mod flows;
 mod formats;
 mod golden;
 mod judging;
+mod knowledge_base;
 mod knowledge_files;
 mod learning;
 mod notebooks;

@@ -85,7 +85,7 @@ async fn from_chats_and_knowledge_to_answers_and_people() {
     assert_ne!(before["decision"], "reply", "what is not known is not answered");
 
     let entries = yingda::knowledge::read(&path("knowledge.jsonl")).unwrap();
-    assert_eq!(service.state.engine().index(entries, |_, _| {}).await.unwrap(), 48);
+    assert_eq!(service.state.engine().index(entries, 1, |_, _| {}).await.unwrap(), 48);
     for entry in &shop {
         // Word for word, also for one that a wording of another entry comes near.
         let session = entry["id"].as_str().unwrap();
@@ -109,7 +109,7 @@ async fn from_chats_and_knowledge_to_answers_and_people() {
     shop[1]["answer"] = json!("新的规矩：十五天内可以退货。");
     std::fs::write(path("knowledge.jsonl"), lines(&shop)).unwrap();
     let writer = Engine::open_to_index(config.engine()).await.unwrap();
-    writer.index(yingda::knowledge::read(&path("knowledge.jsonl")).unwrap(), |_, _| {}).await.unwrap();
+    writer.index(yingda::knowledge::read(&path("knowledge.jsonl")).unwrap(), 2, |_, _| {}).await.unwrap();
     writer.close().await;
     drop(writer);
     let question = shop[1]["question"].as_str().unwrap();
@@ -138,7 +138,7 @@ async fn the_sample_shop_answers_as_its_customers_expect() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::open(Config::local(&model, folder.path().join("data"))).await;
     let entries = yingda::knowledge::read(&knowledge).unwrap();
-    service.state.engine().index(entries.clone(), |_, _| {}).await.unwrap();
+    service.state.engine().index(entries.clone(), 1, |_, _| {}).await.unwrap();
     let entry = |id: &Option<String>| -> KnowledgeEntry {
         entries.iter().find(|entry| Some(&entry.id) == id.as_ref()).unwrap_or_else(|| panic!("no entry {id:?}")).clone()
     };

@@ -25,6 +25,8 @@ fn hit(id: &str, probability: f32) -> Hit {
         question: format!("问题{id}"),
         matched: format!("问法{id}"),
         answer: format!("答案{id}"),
+        parts: Vec::new(),
+        personal: false,
         intent: Some("退货".into()),
         probability,
         score: 0.8,
@@ -82,6 +84,7 @@ fn run_with(case: &Case, guarantee: Option<&Guarantee>) -> String {
         sentiment: feeling(case.negative),
         hits: &case.hits,
         relevant: relevant(&case.hits),
+        unavailable: false,
         conversation: &conversation,
     };
     match decide(&situation, &PolicyConfig::default(), gates(guarantee)) {
@@ -131,6 +134,7 @@ fn a_near_tie_is_asked_about() {
             sentiment: feeling(0.0),
             hits: &hits,
             relevant: relevant(&hits),
+            unavailable: false,
             conversation: &Conversation::default(),
         };
         let decision = decide(&situation, &PolicyConfig::default(), low);
@@ -275,6 +279,7 @@ fn anger_is_judged_over_several_turns() {
             sentiment: feeling(case.negative),
             hits: &case.hits,
             relevant: relevant(&case.hits),
+            unavailable: false,
             conversation: &conversation,
         },
         &PolicyConfig::default(),

@@ -14,20 +14,27 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use qdrant_client::qdrant::{
     self, AliasDescription, ChangeAliases, CollectionConfig, CollectionDescription, CollectionInfo,
-    CollectionOperationResponse, CountPoints, CountResponse, CountResult, CreateCollection, CreateFieldIndexCollection,
-    DeleteCollection, Distance, Filter, GetCollectionInfoRequest, GetCollectionInfoResponse, ListAliasesRequest,
-    ListAliasesResponse, ListCollectionsRequest, ListCollectionsResponse, Modifier, PointId, PointStruct,
-    PointsOperationResponse, QueryPoints, QueryResponse, Range, ScoredPoint, SparseVector, UpdateResult, UpdateStatus,
-    UpsertPoints, Value, Vector, VectorOutput, VectorsOutput,
+    CollectionOperationResponse, Condition, CountPoints, CountResponse, CountResult, CreateCollection,
+    CreateFieldIndexCollection, DeleteCollection, DeletePoints, Distance, FieldCondition, Filter,
+    GetCollectionInfoRequest, GetCollectionInfoResponse, ListAliasesRequest, ListAliasesResponse,
+    ListCollectionsRequest, ListCollectionsResponse, Modifier, PointId, PointStruct, PointsOperationResponse,
+    QueryPoints, QueryResponse, Range, RetrievedPoint, ScoredPoint, ScrollPoints, ScrollResponse, SparseVector,
+    UpdateResult, UpdateStatus, UpsertPoints, Value, Vector, VectorOutput, VectorsOutput,
     alias_operations::Action,
     collections_server::{Collections, CollectionsServer},
     condition::ConditionOneOf,
+    r#match::MatchValue,
     point_id::PointIdOptions,
+    points_selector::PointsSelectorOneOf,
     points_server::{Points, PointsServer},
     query, value, vector, vector_input, vector_output, vectors, vectors_config, vectors_output,
     with_payload_selector::SelectorOptions,
@@ -39,6 +46,7 @@ use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 pub(crate) struct StandIn {
     address: SocketAddr,
     service: Service,
+    away: Arc<AtomicBool>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -49,7 +57,10 @@ impl StandIn {
         let address = incoming.local_addr().unwrap();
         let service = Service::default();
         let key = key.map(str::to_owned);
+        let away = Arc::new(AtomicBool::new(false));
+        let gone = Arc::clone(&away);
         let check_key = move |request: Request<()>| match &key {
+            _ if gone.load(Ordering::SeqCst) => Err(Status::unavailable("the stand-in is away")),
             Some(key) if request.metadata().get("api-key").is_none_or(|given| given.as_bytes() != key.as_bytes()) => {
                 Err(Status::unauthenticated("Invalid API key or JWT"))
             }
@@ -59,7 +70,7 @@ impl StandIn {
             .add_service(CollectionsServer::with_interceptor(service.clone(), check_key.clone()))
             .add_service(PointsServer::with_interceptor(service.clone(), check_key))
             .serve_with_incoming(incoming);
-        Self { address, service, serving: tokio::spawn(async { server.await.unwrap() }) }
+        Self { address, service, away, serving: tokio::spawn(async { server.await.unwrap() }) }
     }
 
     /// Where it listens, as a URL.
@@ -70,6 +81,16 @@ impl StandIn {
     /// After `upserts` more, every upsert fails; with `None` none does.
     pub(crate) fn fail_after(&self, upserts: Option<usize>) {
         self.service.content().upserts_left = upserts;
+    }
+
+    /// From now on no call is answered, or all are again.
+    pub(crate) fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Every query takes so long.
+    pub(crate) fn take(&self, long: Duration) {
+        self.service.content().slow = long;
     }
 
     /// Names of the collections that exist.
@@ -92,6 +113,7 @@ struct Content {
     collections: BTreeMap<String, Collection>,
     aliases: BTreeMap<String, String>,
     upserts_left: Option<usize>,
+    slow: Duration,
 }
 
 struct Collection {
@@ -176,11 +198,7 @@ impl Collection {
             ));
         }
         let using = using.unwrap_or_default();
-        let ranges = self.ranges(filter)?;
-        let passing = self
-            .points
-            .iter()
-            .filter(|(_, point)| ranges.iter().all(|(key, range)| in_range(point.payload.get(key), range)));
+        let passing = self.passing(filter)?;
         let mut found: Vec<(&String, f32)> = match wanted {
             vector_input::Variant::Dense(wanted) => {
                 let wanted = self.normalise(&using, wanted.data)?;
@@ -220,26 +238,67 @@ impl Collection {
         Ok(found)
     }
 
-    /// The ranges that all must hold; nothing else can be filtered by.
-    fn ranges(&self, filter: Option<Filter>) -> Result<Vec<(String, Range)>, Status> {
-        let Some(mut filter) = filter else { return Ok(Vec::new()) };
-        let must = std::mem::take(&mut filter.must);
-        nothing_else(filter)?;
-        must.into_iter()
-            .map(|condition| {
-                let Some(ConditionOneOf::Field(mut field)) = condition.condition_one_of else {
-                    return Err(unknown("a condition that is not of a field"));
-                };
-                let key = std::mem::take(&mut field.key);
-                let range = field.range.take().ok_or_else(|| unknown("a condition that is not a range"))?;
-                nothing_else(field)?;
-                if self.indexed.contains(&key) {
-                    Ok((key, range))
-                } else {
-                    Err(Status::invalid_argument(format!("Index required but not found for {key:?}")))
+    /// The points that a filter lets through, by id.
+    fn passing(&self, filter: Option<Filter>) -> Result<impl Iterator<Item = (&String, &Point)>, Status> {
+        let filter = filter.unwrap_or_default();
+        self.check(&filter)?;
+        Ok(self.points.iter().filter(move |(_, point)| passes(point, &filter)))
+    }
+
+    /// Only ranges and words of indexed fields can be filtered by: all must hold, or all of some must not.
+    fn check(&self, filter: &Filter) -> Result<(), Status> {
+        let Filter { should, min_should, must, must_not } = filter;
+        insist(should.is_empty() && min_should.is_none(), "a filter that one of several may pass")?;
+        for condition in must.iter().chain(must_not) {
+            match &condition.condition_one_of {
+                Some(ConditionOneOf::Filter(filter)) => self.check(filter)?,
+                Some(ConditionOneOf::Field(field)) => {
+                    let words = field.r#match.as_ref().and_then(|wanted| wanted.match_value.as_ref());
+                    let words = matches!(words, Some(MatchValue::Keywords(_)));
+                    insist(field.range.is_some() != words, "a condition that is neither a range nor some words")?;
+                    let known = FieldCondition {
+                        key: field.key.clone(),
+                        range: field.range,
+                        r#match: field.r#match.clone(),
+                        ..FieldCondition::default()
+                    };
+                    insist(*field == known, &format!("all of {field:?}"))?;
+                    if !self.indexed.contains(&field.key) {
+                        return Err(Status::invalid_argument(format!(
+                            "Index required but not found for {:?}",
+                            field.key
+                        )));
+                    }
                 }
-            })
-            .collect()
+                _ => return Err(unknown("a condition that is not of a field")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn passes(point: &Point, filter: &Filter) -> bool {
+    let holds = |condition: &Condition| match &condition.condition_one_of {
+        Some(ConditionOneOf::Filter(filter)) => passes(point, filter),
+        Some(ConditionOneOf::Field(field)) => {
+            let value = point.payload.get(&field.key);
+            match (&field.range, field.r#match.as_ref().and_then(|wanted| wanted.match_value.as_ref())) {
+                (Some(range), _) => in_range(value, range),
+                (None, Some(MatchValue::Keywords(words))) => has_one_of(value, &words.strings),
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    filter.must.iter().all(holds) && !filter.must_not.iter().any(holds)
+}
+
+/// A word, or a list with a word, that is one of these.
+fn has_one_of(value: Option<&Value>, words: &[String]) -> bool {
+    match value.and_then(|value| value.kind.as_ref()) {
+        Some(value::Kind::StringValue(word)) => words.contains(word),
+        Some(value::Kind::ListValue(list)) => list.values.iter().any(|value| has_one_of(Some(value), words)),
+        _ => false,
     }
 }
 
@@ -461,6 +520,51 @@ impl Points for Service {
         Ok(Response::new(CountResponse { result: Some(CountResult { count }), ..Default::default() }))
     }
 
+    async fn delete(&self, request: Request<DeletePoints>) -> Result<Response<PointsOperationResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        insist(request.wait.take() == Some(true), "a removal that is not waited for")?;
+        let selected = request.points.take().and_then(|points| points.points_selector_one_of);
+        let Some(PointsSelectorOneOf::Filter(filter)) = selected else {
+            return Err(unknown("a removal of other points than a filter selects"));
+        };
+        nothing_else(request)?;
+        let mut content = self.content();
+        let collection = content.collection(&name)?;
+        let gone: Vec<String> = collection.passing(Some(filter))?.map(|(id, _)| id.clone()).collect();
+        collection.points.retain(|id, _| !gone.contains(id));
+        completed()
+    }
+
+    async fn scroll(&self, request: Request<ScrollPoints>) -> Result<Response<ScrollResponse>, Status> {
+        let mut request = request.into_inner();
+        let name = std::mem::take(&mut request.collection_name);
+        let (filter, limit) = (request.filter.take(), request.limit.take().unwrap_or(10) as usize);
+        let with_payload = request.with_payload.take().and_then(|payload| payload.selector_options);
+        insist(with_payload == Some(SelectorOptions::Enable(true)), "points without payloads")?;
+        let from = match request.offset.take().and_then(|id| id.point_id_options) {
+            Some(PointIdOptions::Uuid(id)) => id,
+            None => String::new(),
+            _ => return Err(unknown("a point id that is not a UUID")),
+        };
+        nothing_else(request)?;
+        let mut content = self.content();
+        let collection = content.collection(&name)?;
+        let mut page: Vec<RetrievedPoint> = collection
+            .passing(filter)?
+            .filter(|(id, _)| **id >= from)
+            .take(limit + 1)
+            .map(|(id, point)| RetrievedPoint {
+                id: Some(PointId::from(id.clone())),
+                payload: point.payload.clone(),
+                ..Default::default()
+            })
+            .collect();
+        let next = page.get(limit).and_then(|point| point.id.clone());
+        page.truncate(limit);
+        Ok(Response::new(ScrollResponse { result: page, next_page_offset: next, ..Default::default() }))
+    }
+
     async fn query(&self, request: Request<QueryPoints>) -> Result<Response<QueryResponse>, Status> {
         let mut request = request.into_inner();
         let name = std::mem::take(&mut request.collection_name);
@@ -475,6 +579,8 @@ impl Points for Service {
         let (query, using) = (request.query.take(), request.using.take());
         let (filter, prefetches) = (request.filter.take(), std::mem::take(&mut request.prefetch));
         nothing_else(request)?;
+        let slow = self.content().slow;
+        tokio::time::sleep(slow).await;
         let mut content = self.content();
         let collection = content.collection(&name)?;
         let found: Vec<(&String, f32)> = if prefetches.is_empty() {
@@ -516,7 +622,6 @@ impl Points for Service {
     }
 
     unanswered! {
-        delete(DeletePoints) -> PointsOperationResponse,
         get(GetPoints) -> GetResponse,
         update_vectors(UpdatePointVectors) -> PointsOperationResponse,
         delete_vectors(DeletePointVectors) -> PointsOperationResponse,
@@ -530,7 +635,6 @@ impl Points for Service {
         search(SearchPoints) -> SearchResponse,
         search_batch(SearchBatchPoints) -> SearchBatchResponse,
         search_groups(SearchPointGroups) -> SearchGroupsResponse,
-        scroll(ScrollPoints) -> ScrollResponse,
         recommend(RecommendPoints) -> RecommendResponse,
         recommend_batch(RecommendBatchPoints) -> RecommendBatchResponse,
         recommend_groups(RecommendPointGroups) -> RecommendGroupsResponse,

@@ -882,6 +882,13 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::KeyNotFound("x".into()), "key_not_found", 404),
         (ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None }, "ticket_state", 409),
         (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
+        (ApiError::EntryNotFound("x".into()), "entry_not_found", 404),
+        (ApiError::ReleaseNotFound("x".into()), "release_not_found", 404),
+        (ApiError::EntryChanged { id: "x".into(), found: 2 }, "entry_changed", 409),
+        (ApiError::NothingToPublish, "nothing_to_publish", 409),
+        (ApiError::PublishingNow(2), "publishing_now", 409),
+        (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
+        (ApiError::StoreUnavailable("x".into()), "store_unavailable", 503),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
         (ApiError::Stopping, "stopping", 503),
@@ -898,6 +905,9 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::KeyMissing | ApiError::KeyUnknown | ApiError::Forbidden { .. } | ApiError::HostRefused(_) => {}
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
+            ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
+            ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
+            ApiError::StoreUnavailable(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -923,7 +933,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 25);
+    assert_eq!(seen.len(), 32);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

@@ -12,10 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use yingda::{Config, StartError, storage::Storage};
 
-use crate::support::{Place, root, tiny_model};
+use crate::support::{Place, root, say, tiny_model};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -384,4 +385,113 @@ fn a_second_process_is_refused_and_keys_can_be_made_beside_the_first() {
     let keys = Client::connect(service.address).unwrap().exchange("GET", "/v1/admin/keys", "").unwrap().json();
     assert_eq!(keys["keys"][0]["name"], "网关");
     assert!(service.stop().success());
+}
+
+/// Kills to survive; 50 say more and take some minutes.
+fn kills() -> usize {
+    std::env::var("YINGDA_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
+}
+
+#[test]
+fn killed_while_it_publishes_it_answers_from_the_old_release_or_from_the_new_one() {
+    const ENTRIES: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let file = |version: usize| -> String {
+        let entry = |number: usize| {
+            json!({ "id": format!("k{number:02}"), "question": format!("问题{number:02}怎么办"), "answer": version.to_string(),
+                    "similar_questions": [format!("第{number:02}个问题"), format!("说说{number:02}号")] })
+        };
+        (0..ENTRIES).map(|number| format!("{}\n", entry(number))).collect()
+    };
+    let publish = |address: SocketAddr| -> std::io::Result<Reply> {
+        Client::connect(address)?.exchange("POST", "/v1/knowledge/publish", "{}")
+    };
+    // What everything that is served answers.
+    let served = |address: SocketAddr| -> BTreeMap<String, usize> {
+        let found =
+            Client::connect(address).unwrap().exchange("POST", "/v1/search", r#"{"text": "问题怎么办", "limit": 50}"#);
+        let found = found.unwrap().json();
+        let mut answers = BTreeMap::new();
+        for hit in found["matches"].as_array().unwrap() {
+            *answers.entry(hit["answer"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        answers
+    };
+    let upload = |address: SocketAddr, version: usize| {
+        let mut client = Client::connect(address).unwrap();
+        let reply = client.exchange("POST", "/v1/knowledge/import?format=jsonl&replace=true", &file(version)).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.json());
+    };
+    let mut service = Process::start(&data);
+    upload(service.address, 1);
+    assert_eq!(publish(service.address).unwrap().status, 200);
+    // How long a release takes from beginning to end.
+    upload(service.address, 2);
+    let started = Instant::now();
+    assert_eq!(publish(service.address).unwrap().status, 200);
+    let takes = started.elapsed();
+
+    let (mut old, mut random) = (2, StdRng::seed_from_u64(7));
+    let (mut olds, mut news) = (0, 0);
+    for kill in 0..kills() {
+        let new = kill + 3;
+        upload(service.address, new);
+        let address = service.address;
+        let publishing = std::thread::spawn(move || {
+            // A release that the last kill left is given up after a while.
+            let started = Instant::now();
+            loop {
+                match publish(address) {
+                    Ok(reply) if reply.status == 409 && started.elapsed() < PATIENCE => {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    reply => return reply.map(|reply| reply.status),
+                }
+            }
+        });
+        while !data.join("yingda.sqlite").is_file() || !is_publishing(address) {
+            std::thread::sleep(Duration::from_millis(1));
+            if publishing.is_finished() {
+                break;
+            }
+        }
+        std::thread::sleep(takes.mul_f64(random.random_range(0.0..1.1)));
+        service.kill();
+        let _ = publishing.join().unwrap();
+
+        service = Process::start(&data);
+        let answers = served(service.address);
+        assert_eq!(answers.values().sum::<usize>(), ENTRIES, "kill {kill}: {answers:?}");
+        assert_eq!(answers.len(), 1, "kill {kill}: a mixture of releases: {answers:?}");
+        let (answer, _) = answers.first_key_value().unwrap();
+        let answer: usize = answer.parse().unwrap();
+        assert!(answer == old || answer == new, "kill {kill}: neither {old} nor {new}: {answers:?}");
+        if answer == old {
+            olds += 1
+        } else {
+            news += 1
+        }
+        old = answer;
+    }
+    say(&format!(
+        "killed {} times while publishing ({takes:?}): {olds} times the old release answered, {news} times the new one",
+        kills()
+    ));
+
+    // And it goes on.
+    upload(service.address, 1000);
+    let started = Instant::now();
+    while publish(service.address).unwrap().status != 200 {
+        assert!(started.elapsed() < PATIENCE, "nothing can be published any more");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(served(service.address), BTreeMap::from([("1000".to_owned(), ENTRIES)]));
+    assert!(service.stop().success());
+}
+
+fn is_publishing(address: SocketAddr) -> bool {
+    let releases =
+        Client::connect(address).and_then(|mut client| client.exchange("GET", "/v1/knowledge/releases?limit=1", ""));
+    releases.is_ok_and(|reply| reply.json()["releases"][0]["state"] == "writing")
 }

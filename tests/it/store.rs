@@ -16,7 +16,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use yingda_engine::{
     EngineError, Hit, KnowledgeEntry, StoreConfig, Tuning,
-    store::{Candidate, Contents, EdgeStore, FORMAT, Method, ReplyStore, SearchQuery, Store, StoredReply},
+    store::{
+        Candidate, Change, Contents, EdgeStore, FORMAT, Method, ReplyStore, Scope, SearchQuery, ServerSettings, Store,
+        StoredReply,
+    },
     terms::Terms,
 };
 
@@ -36,7 +39,12 @@ fn edge(folder: &Path) -> StoreConfig {
 }
 
 fn at(stand_in: &StandIn, api_key: Option<&str>) -> StoreConfig {
-    StoreConfig::Server { url: stand_in.url(), api_key: api_key.map(str::to_owned), collection: ALIAS.into() }
+    StoreConfig::Server {
+        url: stand_in.url(),
+        api_key: api_key.map(str::to_owned),
+        collection: ALIAS.into(),
+        settings: ServerSettings::default(),
+    }
 }
 
 async fn open(config: &StoreConfig) -> Store {
@@ -65,7 +73,12 @@ impl RealServer {
     }
 
     fn config(&self) -> StoreConfig {
-        StoreConfig::Server { url: self.url.clone(), api_key: self.api_key.clone(), collection: self.alias.clone() }
+        StoreConfig::Server {
+            url: self.url.clone(),
+            api_key: self.api_key.clone(),
+            collection: self.alias.clone(),
+            settings: ServerSettings::default(),
+        }
     }
 }
 
@@ -119,15 +132,7 @@ fn worded(id: &str, wording: &str, embedding: Vec<f32>) -> StoredReply {
 }
 
 fn contents(model_id: &str, replies: &[StoredReply]) -> Contents {
-    let entries = replies.iter().map(|reply| &reply.entry.id).collect::<BTreeSet<_>>().len();
-    Contents {
-        format: FORMAT,
-        model_id: model_id.into(),
-        dimension: DIMENSION,
-        entries,
-        wordings: replies.len(),
-        tuning: None,
-    }
+    Contents::new(model_id, DIMENSION, 1, replies, 9.0)
 }
 
 async fn fill(store: &Store, replies: Vec<StoredReply>) {
@@ -170,24 +175,29 @@ fn dense(embedding: Vec<f32>) -> SearchQuery {
 
 /// The first `limit` entries, each by its nearest wording.
 fn hits(candidates: Vec<Candidate>, limit: usize) -> Vec<Hit> {
-    let hit = |candidate: Candidate| Hit {
-        score: candidate.cosine(),
-        matched: candidate.wordings[0].text.clone(),
-        knowledge_id: candidate.knowledge_id,
-        question: candidate.question,
-        answer: candidate.answer,
-        intent: candidate.intent,
-        probability: 0.0,
+    let hit = |candidate: Candidate| {
+        let entry = candidate.entry().unwrap();
+        Hit {
+            score: candidate.cosine(),
+            matched: candidate.wordings[0].text.clone(),
+            knowledge_id: candidate.knowledge_id,
+            question: entry.question,
+            answer: entry.answer,
+            parts: entry.parts,
+            personal: false,
+            intent: candidate.intent,
+            probability: 0.0,
+        }
     };
     candidates.into_iter().take(limit).map(hit).collect()
 }
 
 async fn near(store: &Store, embedding: Vec<f32>, limit: usize) -> Vec<Hit> {
-    hits(store.search(MODEL, &dense(embedding), limit, TODAY).await.unwrap(), limit)
+    hits(store.search(MODEL, &dense(embedding), limit, &Scope::on(TODAY)).await.unwrap(), limit)
 }
 
 async fn search(store: &Store, limit: usize, day: i64) -> Vec<Hit> {
-    hits(store.search(MODEL, &dense(asked()), limit, day).await.unwrap(), limit)
+    hits(store.search(MODEL, &dense(asked()), limit, &Scope::on(day)).await.unwrap(), limit)
 }
 
 fn ids(hits: &[Hit]) -> Vec<&str> {
@@ -215,6 +225,10 @@ async fn suite(open: impl AsyncFn() -> Store) {
     a_malformed_day_names_the_entry_and_changes_nothing(&store).await;
     let store = what_was_written_survives_reopening(store, &open).await;
     let store = tuning_stays_with_its_content(store, &open).await;
+    a_release_changes_what_it_names(&store).await;
+    entries_are_found_by_those_they_are_for(&store).await;
+    let store = an_older_release_is_refused_and_an_unfinished_one_forgotten(store, &open).await;
+    let store = searches_during_releases_see_one_of_them(store).await;
     searches_during_a_replacement_see_one_whole_content(store).await;
 }
 
@@ -313,23 +327,23 @@ fn with_words(text: &str, method: Method) -> SearchQuery {
 async fn wordings_are_found_by_their_words(store: &Store) {
     fill(store, crossed()).await;
     let by_words = async |text: &str| {
-        let found = store.search(MODEL, &with_words(text, Method::Sparse), 5, TODAY).await.unwrap();
+        let found = store.search(MODEL, &with_words(text, Method::Sparse), 5, &Scope::on(TODAY)).await.unwrap();
         found.iter().map(|candidate| candidate.knowledge_id.clone()).collect::<Vec<_>>()
     };
     assert_eq!(by_words("退货运费谁出").await, ["乙", "甲", "丙"], "most shared and rarest words first, none last");
     assert_eq!(by_words("发票").await, ["丁"], "only what shares a word must be found");
     assert_eq!(by_words("！！").await, [""; 0], "nothing can be found by signs alone");
-    let found = store.search(MODEL, &with_words("发票", Method::Sparse), 5, TODAY).await.unwrap();
+    let found = store.search(MODEL, &with_words("发票", Method::Sparse), 5, &Scope::on(TODAY)).await.unwrap();
     let wording = &found[0].wordings[0];
     assert!(close(wording.cosine, 0.4), "the cosine must come along: {wording:?}");
     assert_eq!(wording.terms, Terms::of_query("怎么开发票").indices, "the terms must come along");
-    let filler = store.search(MODEL, &with_words("不要紧", Method::Fused), 5, TODAY).await.unwrap();
+    let filler = store.search(MODEL, &with_words("不要紧", Method::Fused), 5, &Scope::on(TODAY)).await.unwrap();
     assert_eq!(filler.len(), 5, "what shares no word is still found by meaning");
 }
 
 async fn both_ways_are_fused(store: &Store) {
     fill(store, crossed()).await;
-    let found = store.search(MODEL, &with_words("退货运费谁出", Method::Fused), 5, TODAY).await.unwrap();
+    let found = store.search(MODEL, &with_words("退货运费谁出", Method::Fused), 5, &Scope::on(TODAY)).await.unwrap();
     let rank = |first: usize, second: Option<usize>| {
         let one = |rank: usize| 1.0 / (rank + 60) as f32;
         one(first) + second.map_or(0.0, one)
@@ -405,6 +419,149 @@ async fn replacing_changes_everything_at_once(store: &Store) {
     assert_eq!(store.contents().await.unwrap(), Some(contents(MODEL, &new)), "contents must be those of the new");
 }
 
+fn change(store: &Contents, release: i64, replies: Vec<StoredReply>, retired: &[&str]) -> Change {
+    let retired = retired.iter().map(|id| (*id).to_owned()).collect();
+    Change { release, replies, retired, entries: store.entries, wordings: store.wordings }
+}
+
+async fn whole(store: &Store) -> Vec<(String, String)> {
+    store.entries().await.unwrap().into_iter().map(|entry| (entry.id, entry.answer)).collect()
+}
+
+fn answering(id: &str, answer: &str, cosine: f32) -> StoredReply {
+    let mut reply = reply(id, at_cosine(cosine));
+    reply.entry.answer = answer.into();
+    reply
+}
+
+async fn a_release_changes_what_it_names(store: &Store) {
+    fill(store, vec![reply("甲", at_cosine(0.9)), reply("乙", at_cosine(0.7)), reply("丙", at_cosine(0.5))]).await;
+    let first = store.contents().await.unwrap().unwrap();
+    assert_eq!((first.release, first.entries, first.added), (1, 3, 0));
+
+    let replies = vec![answering("甲", "新的", 0.4), reply("丁", at_cosine(0.8))];
+    store.apply(change(&first, 2, replies, &["甲", "乙"])).await.unwrap();
+    let found = search(store, 10, TODAY).await;
+    assert_eq!(ids(&found), ["丁", "丙", "甲"], "乙 is gone, 甲 has moved");
+    assert_eq!(found[2].answer, "新的");
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(id, answer)| ((*id).to_owned(), (*answer).to_owned())).collect()
+    };
+    assert_eq!(whole(store).await, pairs(&[("丁", "丁的答案"), ("丙", "丙的答案"), ("甲", "新的")]));
+    let second = store.contents().await.unwrap().unwrap();
+    assert_eq!((second.release, second.added, second.retired.len()), (2, 2, 1));
+
+    // Back again, and once more: an entry may come and go as often as it likes.
+    store
+        .apply(change(&second, 5, vec![reply("乙", at_cosine(0.7)), reply("甲", at_cosine(0.9))], &["甲", "丁"]))
+        .await
+        .unwrap();
+    let found = search(store, 10, TODAY).await;
+    assert_eq!(ids(&found), ["甲", "乙", "丙"]);
+    assert_eq!(found[0].answer, "甲的答案");
+    store.apply(change(&second, 6, vec![], &["甲"])).await.unwrap();
+    assert_eq!(ids(&search(store, 10, TODAY).await), ["乙", "丙"]);
+}
+
+async fn entries_are_found_by_those_they_are_for(store: &Store) {
+    let mut replies =
+        vec![reply("所有人", at_cosine(0.5)), reply("网页", at_cosine(0.7)), reply("贵宾", at_cosine(0.9))];
+    replies[1].entry.channels = vec!["web".into(), "app".into()];
+    replies[2].entry.audiences = vec!["vip".into()];
+    replies[2].entry.products = vec!["保温杯".into()];
+    fill(store, replies).await;
+    /// Channel, audiences, products, and what is found.
+    type Case<'a> = (Option<&'a str>, Option<&'a [&'a str]>, &'a [&'a str], &'a [&'a str]);
+    let scopes: [Case<'_>; 7] = [
+        (None, None, &[], &["贵宾", "网页", "所有人"]),
+        (Some("web"), Some(&[]), &[], &["网页", "所有人"]),
+        (Some("wechat"), Some(&[]), &[], &["所有人"]),
+        (Some("app"), Some(&["new", "vip"]), &[], &["贵宾", "网页", "所有人"]),
+        (Some("wechat"), Some(&["vip"]), &[], &["贵宾", "所有人"]),
+        (None, None, &["雨伞", "保温杯"], &["贵宾"]),
+        (Some("web"), Some(&["new"]), &["保温杯"], &[]),
+    ];
+    for (channel, audiences, products, wanted) in scopes {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let scope = Scope {
+            day: TODAY,
+            channel: channel.map(str::to_owned),
+            audiences: audiences.map(owned),
+            products: owned(products),
+        };
+        let found = hits(store.search(MODEL, &dense(asked()), 10, &scope).await.unwrap(), 10);
+        assert_eq!(ids(&found), wanted, "{scope:?}");
+    }
+}
+
+async fn an_older_release_is_refused_and_an_unfinished_one_forgotten(
+    store: Store,
+    open: &impl AsyncFn() -> Store,
+) -> Store {
+    fill(&store, vec![reply("甲", at_cosine(0.9)), reply("乙", at_cosine(0.7))]).await;
+    let first = store.contents().await.unwrap().unwrap();
+    store.apply(change(&first, 3, vec![answering("甲", "三", 0.9)], &["甲"])).await.unwrap();
+    let refused = store.apply(change(&first, 3, vec![answering("甲", "又三", 0.9)], &["甲"])).await.unwrap_err();
+    assert!(refused.to_string().contains("release 3 is there already"), "{refused}");
+
+    // The second wording cannot be written: the first one must not count, then or later.
+    let mut broken = answering("丁", "四", 0.8);
+    broken.entry.valid_from = Some("明天".into());
+    let mut half = vec![answering("甲", "四", 0.9); 300];
+    for (number, reply) in half.iter_mut().enumerate() {
+        reply.wording = format!("甲{number}");
+    }
+    half.push(broken);
+    store.apply(change(&first, 4, half, &["甲", "乙"])).await.unwrap_err();
+    let old = [("乙".to_owned(), "乙的答案".to_owned()), ("甲".to_owned(), "三".to_owned())];
+    assert_eq!(whole(&store).await, old);
+    drop(store);
+    let store = open().await;
+    assert_eq!(whole(&store).await, old);
+    store.apply(change(&first, 5, vec![reply("丙", at_cosine(0.3))], &[])).await.unwrap();
+    let found = search(&store, 10, TODAY).await;
+    let answers: Vec<_> = found.iter().map(|hit| hit.answer.as_str()).collect();
+    assert_eq!((ids(&found), answers), (vec!["甲", "乙", "丙"], vec!["三", "乙的答案", "丙的答案"]));
+    store
+}
+
+async fn searches_during_releases_see_one_of_them(store: Store) -> Store {
+    const ENTRIES: usize = 12;
+    let release = |number: i64| -> Vec<StoredReply> {
+        let id = |entry: usize| format!("条{entry:02}");
+        (0..ENTRIES).map(|entry| answering(&id(entry), &number.to_string(), 0.9 - entry as f32 / 50.0)).collect()
+    };
+    fill(&store, release(1)).await;
+    let first = store.contents().await.unwrap().unwrap();
+    let ids: Vec<String> = release(1).into_iter().map(|reply| reply.entry.id).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let (store, done) = (Arc::new(store), Arc::new(AtomicBool::new(false)));
+    let searchers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, done) = (Arc::clone(&store), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut seen = BTreeSet::new();
+                while !done.load(Ordering::SeqCst) {
+                    let found = search(&store, 50, TODAY).await;
+                    let answers: BTreeSet<_> = found.iter().map(|hit| hit.answer.clone()).collect();
+                    assert_eq!((found.len(), answers.len()), (ENTRIES, 1), "a mixture of releases: {answers:?}");
+                    seen.extend(answers);
+                }
+                seen
+            })
+        })
+        .collect();
+    for number in 2..=25 {
+        store.apply(change(&first, number, release(number), &ids)).await.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    for searcher in searchers {
+        assert!(!searcher.await.unwrap().is_empty());
+    }
+    assert_eq!(search(&store, 50, TODAY).await[0].answer, "25");
+    Arc::into_inner(store).unwrap()
+}
+
 async fn content_of_another_model_is_refused(store: &Store) {
     let refused = |what: &str, error: Option<EngineError>| match error {
         Some(EngineError::StoreOfAnotherModel { found, wanted, .. }) => {
@@ -414,9 +571,9 @@ async fn content_of_another_model_is_refused(store: &Store) {
     };
     let replies = entries_at(directions(5, 5), "异");
     store.replace(contents(ANOTHER_MODEL, &replies), replies).await.unwrap();
-    refused("a search", store.search(MODEL, &dense(asked()), 3, TODAY).await.err());
+    refused("a search", store.search(MODEL, &dense(asked()), 3, &Scope::on(TODAY)).await.err());
     refused("a refresh", store.refresh(MODEL).await.err());
-    let hits = store.search(ANOTHER_MODEL, &dense(asked()), 3, TODAY).await.unwrap();
+    let hits = store.search(ANOTHER_MODEL, &dense(asked()), 3, &Scope::on(TODAY)).await.unwrap();
     assert_eq!(hits.len(), 5, "the model that filled the store must still find what is there");
 }
 
@@ -522,7 +679,7 @@ async fn all_homes_give_the_same_answers() {
         for (number, question) in questions().into_iter().enumerate() {
             let terms = Terms::of_query(&format!("问{:03}是什么", number * 7));
             let query = SearchQuery { embedding: question, terms, method: Method::Fused, exact: false };
-            let mut candidates = store.search(MODEL, &query, 10, TODAY).await.unwrap();
+            let mut candidates = store.search(MODEL, &query, 10, &Scope::on(TODAY)).await.unwrap();
             // Equal ranks are in no order that a store promises.
             candidates.sort_by(|a, b| b.cosine().total_cmp(&a.cosine()));
             hits.push(self::hits(candidates, 30));
@@ -656,7 +813,7 @@ async fn content_of_another_version_is_refused() {
     let replies = entries_at(directions(1, 3), "旧");
     let store = open(&config).await;
     store.replace(Contents { format: FORMAT - 1, ..contents(MODEL, &replies) }, replies).await.unwrap();
-    let error = store.search(MODEL, &dense(asked()), 3, TODAY).await.unwrap_err();
+    let error = store.search(MODEL, &dense(asked()), 3, &Scope::on(TODAY)).await.unwrap_err();
     assert!(matches!(error, EngineError::StoreOfAnotherVersion { .. }), "{error:?}");
     assert!(error.to_string().contains("yingda index"), "what to do? {error}");
 }
@@ -668,7 +825,13 @@ async fn a_server_that_is_not_there_is_named() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
-    let message = refusal(&StoreConfig::Server { url: url.clone(), api_key: None, collection: ALIAS.into() }).await;
+    let message = refusal(&StoreConfig::Server {
+        url: url.clone(),
+        api_key: None,
+        collection: ALIAS.into(),
+        settings: ServerSettings::default(),
+    })
+    .await;
     assert!(message.contains(&url), "the address must be named: {message}");
     assert!(message.contains("cannot be reached"), "what is wrong? {message}");
 }

@@ -234,7 +234,8 @@ impl Service {
     }
 
     pub(crate) async fn index(&self) {
-        self.state.engine().index(knowledge(), |_, _| {}).await.unwrap();
+        let begun = self.state.base().begin_replace(&knowledge(), "test", "").await.unwrap();
+        self.state.base().finish(begun, |_, _| {}).await.unwrap();
     }
 }
 

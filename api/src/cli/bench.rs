@@ -105,7 +105,7 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
     let started = Instant::now();
     let engine = Engine::open_to_index(config.engine()).await?;
     let shown = Shown::new(flags.entries, "entries");
-    engine.index(entries, |done, _| shown.at(done)).await?;
+    engine.index(entries, 1, |done, _| shown.at(done)).await?;
     shown.end();
     engine.close().await;
     drop(engine);

@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 use yingda::auth::{self, Role};
 use yingda::config::{Config, ConfigError, Flags, ServeFlags};
+use yingda::knowledge::base::KnowledgeBase;
 use yingda::storage::{Storage, rfc3339};
 use yingda::{Ready, StartError, lock_data, open_engine};
 use yingda_engine::{Conversation, Decision, Engine, Response};
@@ -34,10 +35,11 @@ struct Cli {
 enum Command {
     /// Serve the HTTP API and the chat page
     Serve(ServeFlags),
-    /// Replace the reply store by a knowledge file
+    /// Publish a knowledge file in place of everything, or fill the reply store again with what is published
     Index {
-        /// Knowledge file: .jsonl, .json, .csv, .xlsx or .md
-        file: PathBuf,
+        /// Knowledge file: .jsonl, .json, .csv, .xlsx or .md; without one, the published knowledge is written again, for another
+        /// model for instance
+        file: Option<PathBuf>,
     },
     /// Look after knowledge files
     #[command(subcommand)]
@@ -191,19 +193,44 @@ async fn signal() {
     }
 }
 
-async fn index(flags: Flags, file: PathBuf) -> Result<(), StartError> {
+async fn index(flags: Flags, file: Option<PathBuf>) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
     // First all that can be wrong in the file, then anything that changes something.
-    let entries = yingda::knowledge::read(&file)?;
-    // No lock on the data folder: the store takes its own, and a running service goes on with the old content.
+    let entries = file.as_deref().map(yingda::knowledge::read).transpose()?;
+    if config.database_is_local() {
+        yingda::data::make_folder(&config.data)
+            .map_err(|source| yingda::data::DataError::Unusable { path: config.data.clone(), source })?;
+    }
+    // No lock on the data folder: store and database take their own, and a running service goes on meanwhile.
     let engine = Engine::open_to_index(config.engine()).await?;
+    let storage = Storage::open(&config.database_url()).await?;
+    let base = KnowledgeBase::new(engine.clone(), storage.clone());
     let model = engine.info().model_id;
-    let count = entries.len();
-    let shown = Shown::new(count, "entries");
-    let wordings = engine.index(entries, |done, _| shown.at(done)).await;
-    shown.end();
+    let (count, release, source) = match (entries, file) {
+        (Some(entries), Some(file)) => {
+            let begun = base.begin_replace(&entries, "yingda index", &file.display().to_string()).await?;
+            let shown = Shown::new(entries.len(), "entries");
+            let release = base.finish(begun, |done, _| shown.at(done)).await;
+            shown.end();
+            (entries.len(), release?.release, file.display().to_string())
+        }
+        _ => {
+            let release = storage.current_release().await?.map(|release| release.release);
+            let Some(release) = release else {
+                return Err(wrong("nothing is published yet; name a knowledge file: yingda index FILE".to_owned()));
+            };
+            let entries = base.entries(false).await?;
+            let (count, shown) = (entries.len(), Shown::new(entries.len(), "entries"));
+            let written = engine.index(entries, release, |done, _| shown.at(done)).await;
+            shown.end();
+            written?;
+            (count, release, "the published knowledge".to_owned())
+        }
+    };
+    let wordings = engine.contents().await?.map_or(0, |contents| contents.wordings);
     engine.close().await;
-    say!("indexed {count} entries ({} wordings) of {} with model {model}", wordings?, file.display());
+    storage.close().await;
+    say!("indexed {count} entries ({wordings} wordings) of {source} as release {release} with model {model}");
     Ok(())
 }
 

@@ -47,8 +47,12 @@ pub(super) struct TuneFlags {
 /// What `evaluate` is asked.
 #[derive(Args)]
 pub(super) struct EvaluateFlags {
-    /// Labelled questions: JSON Lines of {"text": ..., "knowledge": [ids of right entries]}
+    /// Labelled questions: JSON Lines of {"text": ..., "knowledge": [ids of right entries]}, where it matters with
+    /// "context": [{"role": "user", "text": ...}, ...]
     questions: PathBuf,
+    /// Ask each question as if nothing had been said before
+    #[arg(long)]
+    without_context: bool,
     /// Print the outcome as JSON, with every question
     #[arg(long)]
     json: bool,
@@ -68,7 +72,7 @@ pub(super) async fn tune(flags: Flags, tune: TuneFlags) -> Result<(), StartError
         let with_three = entries.into_iter().filter(|entry| entry.similar_questions.len() >= 2);
         labelled.extend(with_three.filter_map(|mut entry| {
             let text = entry.similar_questions.pop()?;
-            Some(LabelledQuestion { text, knowledge: vec![entry.id] })
+            Some(LabelledQuestion { text, knowledge: vec![entry.id], ..LabelledQuestion::default() })
         }));
     }
     let judged = tune.judge.as_deref().map(questions::read).transpose()?.unwrap_or_default();
@@ -143,7 +147,10 @@ fn print(report: &TuneReport, options: TuneOptions, dry_run: bool) {
 
 pub(super) async fn evaluate(flags: Flags, evaluate: EvaluateFlags) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
-    let labelled = questions::read(&evaluate.questions)?;
+    let mut labelled = questions::read(&evaluate.questions)?;
+    if evaluate.without_context {
+        labelled.iter_mut().for_each(|question| question.context.clear());
+    }
     let _lock = lock_data(&config, false)?;
     let engine = open_engine(&config).await?;
     let shown = Shown::new(labelled.len(), "questions");
@@ -171,6 +178,11 @@ pub(super) async fn evaluate(flags: Flags, evaluate: EvaluateFlags) -> Result<()
             "{name:<12} {right:>5} {clarified_with_right:>22} {clarified:>9} {refused:>8} {handed_over:>11} {wrong:>6}"
         );
     }
+    let answerable = labelled.iter().filter(|question| !question.knowledge.is_empty()).count();
+    let (first, three) = (outcome.first, outcome.among_three);
+    say!(
+        "a right entry is the likeliest for {first} of {answerable} answerable ones, among the likeliest three for {three}"
+    );
     for asked in outcome.questions.iter().filter(|asked| asked.fate == Fate::Wrong) {
         let best = asked.best.as_ref().map_or(0.0, |best| best.1);
         let answered = asked.answered.as_deref().unwrap_or("a fixed sentence");

@@ -26,6 +26,17 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
     }
 }
 
+/// A body of any type.
+pub(super) struct ApiBytes(pub(super) Bytes);
+
+impl FromRequest<AppState> for ApiBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        Ok(Self(body(request, state).await?))
+    }
+}
+
 /// A JSON body that may be left out.
 pub(super) struct OptionalJson<T>(pub(super) T);
 

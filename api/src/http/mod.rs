@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::data::DataLock;
 use crate::desk::Desk;
 use crate::error::{ApiError, ErrorDetail};
+use crate::knowledge::base::KnowledgeBase;
 use crate::metrics;
 use crate::storage::{Storage, now};
 
@@ -50,6 +51,7 @@ struct Inner {
     storage: Storage,
     chat: Chat,
     desk: Desk,
+    base: KnowledgeBase,
     prometheus: PrometheusHandle,
     /// One permit per accepted piece of work; whoever holds all of them knows that nothing is in work.
     permits: Arc<Semaphore>,
@@ -63,12 +65,14 @@ impl AppState {
         config: Config,
         engine: Engine,
         storage: Storage,
+        base: KnowledgeBase,
         prometheus: PrometheusHandle,
         lock: Option<DataLock>,
     ) -> Self {
         Self(Arc::new(Inner {
             chat: Chat::new(engine.clone(), storage.clone()),
             desk: Desk::new(storage.clone()),
+            base,
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
             config,
             engine,
@@ -88,6 +92,11 @@ impl AppState {
     /// The database that is used.
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// The knowledge with its history.
+    pub fn base(&self) -> &KnowledgeBase {
+        &self.0.base
     }
 
     /// From now on nothing new is accepted, and `/readyz` says so.

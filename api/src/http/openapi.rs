@@ -1,9 +1,10 @@
 //! All routes that are in the API description, the description itself at `/openapi.json`, and its page at `/docs`.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -19,7 +20,7 @@ use super::{AppState, admin, chat, health, knowledge, search, sessions, tickets,
     tags(
         (name = "chat", description = "Messages and sessions (role caller)"),
         (name = "tickets", description = "Sessions that people answer (role agent)"),
-        (name = "knowledge", description = "What the knowledge holds and lacks (role agent)"),
+        (name = "knowledge", description = "What the knowledge holds and lacks (role agent), and what of it is served (publish and roll back: role admin)"),
         (name = "admin", description = "Model and keys (role admin)"),
         (name = "operation", description = "Probes and numbers (no key)"),
     ),
@@ -52,6 +53,16 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::reply))
         .routes(routes!(tickets::resolve))
         .routes(routes!(knowledge::gaps))
+        .routes(routes!(knowledge::list))
+        .routes(routes!(knowledge::read, knowledge::save, knowledge::remove))
+        .routes(routes!(knowledge::discard))
+        .routes(routes!(knowledge::history))
+        .routes(routes!(knowledge::import).layer(DefaultBodyLimit::max(knowledge::MAX_FILE)))
+        .routes(routes!(knowledge::export))
+        .routes(routes!(knowledge::releases))
+        .routes(routes!(knowledge::release))
+        .routes(routes!(knowledge::publish))
+        .routes(routes!(knowledge::rollback))
         .routes(routes!(admin::reload))
         .routes(routes!(admin::keys, admin::create_key))
         .routes(routes!(admin::revoke_key))

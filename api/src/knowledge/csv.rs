@@ -117,9 +117,10 @@ fn quotation_marks(text: &str, problems: &mut Problems) {
 pub(super) fn render(entries: &[KnowledgeEntry]) -> Result<Vec<u8>, String> {
     // Without the mark, Excel in China would read it as GB18030.
     let mut writer = Writer::from_writer("\u{feff}".as_bytes().to_vec());
-    let header = COLUMNS.map(|(english, _)| english.to_owned());
-    for row in std::iter::once(header).chain(entries.iter().map(table::row)) {
-        writer.write_record(&row).map_err(|error| error.to_string())?;
+    let columns = table::written(entries);
+    writer.write_record(columns.iter().map(|column| COLUMNS[*column].0)).map_err(|error| error.to_string())?;
+    for row in entries.iter().map(table::row) {
+        writer.write_record(columns.iter().map(|column| &row[*column])).map_err(|error| error.to_string())?;
     }
     writer.into_inner().map_err(|error| error.to_string())
 }

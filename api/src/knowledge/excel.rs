@@ -223,7 +223,7 @@ fn text(value: &Data, formula: bool, field: Option<&str>) -> Result<String, Stri
 pub(super) fn render(entries: &[KnowledgeEntry]) -> Result<Vec<u8>, String> {
     fn write(entries: &[KnowledgeEntry]) -> Result<Vec<u8>, rust_xlsxwriter::XlsxError> {
         // Widths in characters, for people who go on working with it.
-        const WIDTHS: [u32; 8] = [14, 36, 50, 70, 14, 20, 12, 12];
+        const WIDTHS: [u32; 15] = [14, 36, 50, 70, 14, 20, 12, 12, 14, 12, 14, 14, 20, 30, 30];
         // As text, or Excel would make a number or a date of what is typed later.
         let plain = Format::new().set_num_format("@").set_text_wrap();
         let bold = Format::new().set_bold();
@@ -231,26 +231,25 @@ pub(super) fn render(entries: &[KnowledgeEntry]) -> Result<Vec<u8>, String> {
         let sheet = workbook.add_worksheet();
         sheet.set_name("知识")?;
         sheet.set_freeze_panes(1, 0)?;
-        for (index, ((_, name), width)) in (0_u16..).zip(COLUMNS.iter().zip(WIDTHS)) {
-            sheet.set_column_width(index, width)?;
+        let columns = table::written(entries);
+        for (index, column) in (0_u16..).zip(&columns) {
+            sheet.set_column_width(index, WIDTHS[*column])?;
             sheet.set_column_format(index, &plain)?;
-            sheet.write_string_with_format(0, index, *name, &bold)?;
+            sheet.write_string_with_format(0, index, COLUMNS[*column].1, &bold)?;
         }
         for (number, entry) in (1_u32..).zip(entries) {
-            for (index, text) in (0_u16..).zip(table::row(entry)).filter(|(_, text)| !text.is_empty()) {
+            let row = table::row(entry);
+            let cells = (0_u16..).zip(columns.iter().map(|column| &row[*column]));
+            for (index, text) in cells.filter(|(_, text)| !text.is_empty()) {
                 sheet.write_string_with_format(number, index, text, &plain)?;
             }
         }
         workbook.save_to_buffer()
     }
-    let joined = |list: &[String]| list.join("|").encode_utf16().count();
-    if let Some(entry) =
-        entries.iter().find(|entry| joined(&entry.similar_questions).max(joined(&entry.tags)) > MAX_CELL)
-    {
+    let too_long = |text: &String| text.encode_utf16().count() > MAX_CELL;
+    if let Some(entry) = entries.iter().find(|entry| table::row(entry).iter().any(too_long)) {
         let id = quoted(&entry.id);
-        return Err(format!(
-            "the similar questions or tags of {id} are more than a cell holds; write JSON Lines instead"
-        ));
+        return Err(format!("a list of {id}, put together, is more than a cell holds; write JSON Lines instead"));
     }
     write(entries).map_err(|error| format!("the workbook cannot be made: {error}"))
 }

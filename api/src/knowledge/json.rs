@@ -1,6 +1,5 @@
 //! JSON Lines and JSON arrays: the two forms that hold every text as it is.
 
-use serde::Serialize;
 use yingda_engine::KnowledgeEntry;
 
 use super::{Place, Placed, Problems};
@@ -49,49 +48,17 @@ fn sentence(error: &serde_json::Error) -> String {
     }
 }
 
-/// An entry as it is written: what it does not say is left out.
-#[derive(Serialize)]
-struct Written<'a> {
-    id: &'a str,
-    question: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    similar_questions: &'a [String],
-    answer: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    intent: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    tags: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_from: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_to: Option<&'a str>,
-}
-
-fn written(entry: &KnowledgeEntry) -> Written<'_> {
-    Written {
-        id: &entry.id,
-        question: &entry.question,
-        similar_questions: &entry.similar_questions,
-        answer: &entry.answer,
-        intent: entry.intent.as_deref(),
-        tags: &entry.tags,
-        valid_from: entry.valid_from.as_deref(),
-        valid_to: entry.valid_to.as_deref(),
-    }
-}
-
 pub(super) fn render_lines(entries: &[KnowledgeEntry]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     for entry in entries {
-        serde_json::to_writer(&mut bytes, &written(entry)).map_err(|error| error.to_string())?;
+        serde_json::to_writer(&mut bytes, entry).map_err(|error| error.to_string())?;
         bytes.push(b'\n');
     }
     Ok(bytes)
 }
 
 pub(super) fn render_array(entries: &[KnowledgeEntry]) -> Result<Vec<u8>, String> {
-    let entries: Vec<Written<'_>> = entries.iter().map(written).collect();
-    let mut bytes = serde_json::to_vec_pretty(&entries).map_err(|error| error.to_string())?;
+    let mut bytes = serde_json::to_vec_pretty(entries).map_err(|error| error.to_string())?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -3,6 +3,7 @@
 //! [`read`] says all that is wrong with a file at once, each with its place. [`write`] gives back what [`read`] gave, or says
 //! which value the format cannot hold. [`check`] looks for what a file may hold and should not: contradictions, for instance.
 
+pub mod base;
 pub mod check;
 mod csv;
 mod decode;
@@ -43,13 +44,18 @@ impl Format {
     /// When its end says nothing that we know.
     pub fn of(path: &Path) -> Result<Self, KnowledgeError> {
         let end = path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
-        match end.as_deref() {
-            Some("jsonl" | "ndjson") => Ok(Self::JsonLines),
-            Some("json") => Ok(Self::Json),
-            Some("csv") => Ok(Self::Csv),
-            Some("xlsx") => Ok(Self::Excel),
-            Some("md" | "markdown") => Ok(Self::Markdown),
-            _ => Err(KnowledgeError::Format { path: path.to_owned() }),
+        end.as_deref().and_then(Self::named).ok_or_else(|| KnowledgeError::Format { path: path.to_owned() })
+    }
+
+    /// The form with this name, as files end with it.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            "xlsx" => Some(Self::Excel),
+            "md" | "markdown" => Some(Self::Markdown),
+            _ => None,
         }
     }
 
@@ -183,6 +189,29 @@ pub fn read(path: &Path) -> Result<Vec<KnowledgeEntry>, KnowledgeError> {
     let format = Format::of(path)?;
     let bytes = std::fs::read(path).map_err(|source| KnowledgeError::Read { path: path.to_owned(), source })?;
     parse(format, &bytes).map_err(|problems| KnowledgeError::Bad { path: path.to_owned(), problems })
+}
+
+/// As [`read`], of a file's content.
+///
+/// # Errors
+///
+/// All that is wrong in it.
+pub fn read_bytes(format: Format, bytes: &[u8]) -> Result<Vec<KnowledgeEntry>, Vec<Problem>> {
+    parse(format, bytes)
+}
+
+/// The content of a file with these entries, as [`write`] writes it.
+///
+/// # Errors
+///
+/// Every value that the format cannot hold.
+pub fn to_bytes(format: Format, entries: &[KnowledgeEntry]) -> Result<Vec<u8>, Vec<Problem>> {
+    render(format, entries)
+}
+
+/// What is wrong with one entry, if anything.
+pub fn problems_of(entry: &KnowledgeEntry) -> Vec<String> {
+    validate::problems_of(entry)
 }
 
 /// Writes a whole file or nothing, in the form that its name tells: what [`read`] reads from it are these entries.
@@ -407,7 +436,11 @@ fn render(format: Format, entries: &[KnowledgeEntry]) -> Result<Vec<u8>, Vec<Pro
 
 /// Why a format cannot hold a text.
 fn obstacle(format: Format, field: &str, text: &str) -> Option<&'static str> {
-    let listed = matches!(field, "similar_questions" | "tags");
+    let listed = matches!(field, "similar_questions" | "tags" | "channels" | "audiences" | "products");
+    // These stand in JSON, which holds any text.
+    if matches!(field, "parts" | "variants") && matches!(format, Format::Csv | Format::Excel) {
+        return None;
+    }
     if matches!(format, Format::Json | Format::JsonLines) {
         return None;
     }

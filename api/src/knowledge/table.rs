@@ -1,5 +1,7 @@
 //! What CSV and Excel share: the names of columns, and a row as an entry.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use yingda_engine::KnowledgeEntry;
 
 use super::validate::normal_day;
@@ -9,7 +11,7 @@ use super::{Place, Problems, quoted};
 const SEPARATOR: char = '|';
 
 /// The columns, as people may name them: the name of the field, and in Chinese.
-pub(super) const COLUMNS: [(&str, &str); 8] = [
+pub(super) const COLUMNS: [(&str, &str); 15] = [
     ("id", "编号"),
     ("question", "标准问题"),
     ("similar_questions", "相似问法"),
@@ -18,7 +20,17 @@ pub(super) const COLUMNS: [(&str, &str); 8] = [
     ("tags", "标签"),
     ("valid_from", "生效日期"),
     ("valid_to", "失效日期"),
+    ("category", "分类"),
+    ("owner", "负责人"),
+    ("channels", "渠道"),
+    ("audiences", "人群"),
+    ("products", "商品"),
+    // As in the JSON forms.
+    ("parts", "附件"),
+    ("variants", "其他答案"),
 ];
+/// So many are written always, the others where an entry fills them.
+const ALWAYS: usize = 8;
 const REQUIRED: [&str; 3] = ["id", "question", "answer"];
 
 /// The field that a column of this name holds, as an index of [`COLUMNS`].
@@ -95,6 +107,13 @@ impl Header {
                 Some("tags") => entry.tags = several().collect(),
                 Some("valid_from") => entry.valid_from = Some(normal_day(text)),
                 Some("valid_to") => entry.valid_to = Some(normal_day(text)),
+                Some("category") => entry.category = Some(text.to_owned()),
+                Some("owner") => entry.owner = Some(text.to_owned()),
+                Some("channels") => entry.channels = several().collect(),
+                Some("audiences") => entry.audiences = several().collect(),
+                Some("products") => entry.products = several().collect(),
+                Some(name @ "parts") => entry.parts = from_json(name, text, place, problems),
+                Some(name @ "variants") => entry.variants = from_json(name, text, place, problems),
                 _ => {
                     let column = column(index);
                     problems.add(place, format!("{} in column {column} stands beneath no column name", quoted(text)));
@@ -105,14 +124,31 @@ impl Header {
     }
 }
 
+fn from_json<T: DeserializeOwned>(name: &str, text: &str, place: &Place, problems: &mut Problems) -> Vec<T> {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        problems.add(place, format!("`{name}` wants a JSON list, as in a JSON file: {error}"));
+        Vec::new()
+    })
+}
+
+fn to_json<T: Serialize>(list: &[T]) -> String {
+    if list.is_empty() { String::new() } else { serde_json::to_string(list).expect("plain data is always JSON") }
+}
+
 /// The letters of a column, as a table shows them.
 pub(super) fn column(index: usize) -> String {
     let (rest, letter) = (index / 26, char::from(b'A' + (index % 26) as u8));
     if rest == 0 { letter.to_string() } else { format!("{}{letter}", column(rest - 1)) }
 }
 
+/// The columns that are written for these entries, as indices of [`COLUMNS`].
+pub(super) fn written(entries: &[KnowledgeEntry]) -> Vec<usize> {
+    let filled = |column: usize| entries.iter().any(|entry| !row(entry)[column].is_empty());
+    (0..COLUMNS.len()).filter(|column| *column < ALWAYS || filled(*column)).collect()
+}
+
 /// The cells of an entry, in the order of [`COLUMNS`].
-pub(super) fn row(entry: &KnowledgeEntry) -> [String; 8] {
+pub(super) fn row(entry: &KnowledgeEntry) -> [String; 15] {
     let several = |list: &[String]| list.join(&SEPARATOR.to_string());
     [
         entry.id.clone(),
@@ -123,6 +159,13 @@ pub(super) fn row(entry: &KnowledgeEntry) -> [String; 8] {
         several(&entry.tags),
         entry.valid_from.clone().unwrap_or_default(),
         entry.valid_to.clone().unwrap_or_default(),
+        entry.category.clone().unwrap_or_default(),
+        entry.owner.clone().unwrap_or_default(),
+        several(&entry.channels),
+        several(&entry.audiences),
+        several(&entry.products),
+        to_json(&entry.parts),
+        to_json(&entry.variants),
     ]
 }
 

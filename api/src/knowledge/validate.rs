@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use yingda_engine::KnowledgeEntry;
+use yingda_engine::slots::slots;
+use yingda_engine::{KnowledgeEntry, Part};
 
 use super::{Place, Placed, Problems, quoted};
 
@@ -18,13 +19,43 @@ pub(super) fn texts(entry: &KnowledgeEntry) -> impl Iterator<Item = (&'static st
         .chain([("answer", entry.answer.as_str())])
         .chain(entry.intent.as_deref().map(|intent| ("intent", intent)))
         .chain(lists("tags", &entry.tags))
+        .chain(entry.category.as_deref().map(|category| ("category", category)))
+        .chain(entry.owner.as_deref().map(|owner| ("owner", owner)))
+        .chain(lists("channels", &entry.channels))
+        .chain(lists("audiences", &entry.audiences))
+        .chain(lists("products", &entry.products))
+        .chain(entry.parts.iter().flat_map(texts_of))
+        .chain(entry.variants.iter().flat_map(move |variant| {
+            [("variants", variant.answer.as_str())]
+                .into_iter()
+                .chain(lists("variants", &variant.channels))
+                .chain(lists("variants", &variant.audiences))
+                .chain(variant.parts.iter().flat_map(texts_of))
+        }))
+}
+
+fn texts_of(part: &Part) -> Vec<(&'static str, &str)> {
+    let texts = match part {
+        Part::Text { text } => vec![text],
+        Part::Image { url, description } => std::iter::once(url).chain(description).collect(),
+        Part::Link { title, url } => vec![title, url],
+        Part::MiniProgram { app_id, page, title } => vec![app_id, page, title],
+    };
+    texts.into_iter().map(|text| ("parts", text.as_str())).collect()
+}
+
+/// What is wrong with one entry, if anything.
+pub(super) fn problems_of(entry: &KnowledgeEntry) -> Vec<String> {
+    let mut problems = Problems::default();
+    validate(&[Placed { place: Place::file(), entry: entry.clone(), id_of_question: false }], &mut problems);
+    problems.list().into_iter().map(|problem| problem.message).collect()
 }
 
 pub(super) fn validate(entries: &[Placed], problems: &mut Problems) {
     let mut seen: HashMap<&str, &Place> = HashMap::new();
     for Placed { place, entry, id_of_question } in entries {
         for (field, text) in texts(entry) {
-            if text.trim().is_empty() && !matches!(field, "intent" | "tags") {
+            if text.trim().is_empty() && !matches!(field, "intent" | "tags" | "category" | "owner") {
                 problems.add(place, format!("`{field}` is empty; fill it in, or remove the whole entry"));
             } else if text.chars().count() > MAX_LENGTH {
                 problems.add(place, format!("`{field}` is longer than {MAX_LENGTH} characters; shorten it"));
@@ -50,6 +81,33 @@ pub(super) fn validate(entries: &[Placed], problems: &mut Problems) {
                 None => {
                     seen.insert(&entry.id, place);
                 }
+            }
+        }
+        for slot in slots(&entry.answer).iter().filter(|slot| slot.fallback.is_none()) {
+            let name = slot.name;
+            problems.add(
+                place,
+                format!("`answer` holds the slot {{{name}}}, which not every customer fills; write {{{name}|...}} with what is \
+                         said instead, or move the answer into `variants`"),
+            );
+        }
+        for variant in
+            entry.variants.iter().filter(|variant| variant.channels.is_empty() && variant.audiences.is_empty())
+        {
+            if slots(&variant.answer).is_empty() {
+                problems.add(
+                    place,
+                    "one of `variants` is for everybody and takes the place of `answer`; name its channels or audiences",
+                );
+            }
+        }
+        let addresses = entry.parts.iter().chain(entry.variants.iter().flat_map(|variant| &variant.parts));
+        for part in addresses {
+            if let Part::Image { url, .. } | Part::Link { url, .. } = part
+                && !["https://", "http://"].iter().any(|scheme| url.starts_with(scheme))
+            {
+                problems
+                    .add(place, format!("an address of `parts` must begin with https://, but it is {}", quoted(url)));
             }
         }
         let mut days = Vec::new();

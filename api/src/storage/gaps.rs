@@ -34,7 +34,8 @@ impl Storage {
             "SELECT bot.id, bot.session_id, bot.decision, bot.created_at, customer.text_masked, customer.intent \
              FROM turns bot \
              JOIN turns customer ON customer.session_id = bot.session_id AND customer.seq = bot.seq - 1 \
-             WHERE (bot.decision = 'no_answer' OR bot.reason = 'low_confidence') AND bot.id < $1 \
+             WHERE (bot.decision = 'no_answer' OR bot.reason = 'low_confidence') \
+             AND COALESCE(bot.reason, '') <> 'knowledge_unavailable' AND bot.id < $1 \
              ORDER BY bot.id DESC LIMIT $2",
         )
         .bind(before.unwrap_or("g"))

@@ -5,6 +5,7 @@
 
 mod gaps;
 mod keys;
+mod knowledge;
 mod sessions;
 mod tickets;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use gaps::Gap;
 pub use keys::KeyRecord;
+pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};

@@ -256,7 +256,7 @@ impl Tx {
              VALUES ($1, $2, 'bot', 0, 0, $3, $4) ON CONFLICT (id) DO NOTHING",
         )
         .bind(id)
-        .bind(details.channel.as_deref().unwrap_or("api"))
+        .bind(details.channel.as_deref().unwrap_or(crate::chat::DEFAULT_CHANNEL))
         .bind(at)
         .bind(at)
         .execute(self.connection())

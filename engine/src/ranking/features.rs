@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use crate::{
     RankedLabel,
     store::{Candidate, Found},
-    terms::{Terms, weight},
+    terms::{Terms, is_han},
 };
 
 /// What is known of a question besides its candidates.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The question's terms.
+    /// The terms that were searched for.
     pub terms: &'a Terms,
+    /// Those of the message alone.
+    pub own_terms: &'a Terms,
     /// Calibrated intents, likeliest first; may be empty.
     pub intents: &'a [RankedLabel],
     /// Intents that mean: nothing the shop does.
@@ -66,9 +68,6 @@ pub struct Features {
     pub nothing: NothingFeatures,
 }
 
-/// Chinese characters: numbers, Latin letters and signs alone ask for little.
-const HAN: std::ops::Range<u32> = 0x3400..0xA000;
-
 /// Temperatures of the softmax over cosines.
 const NARROW: f32 = 0.03;
 const WIDE: f32 = 0.1;
@@ -117,7 +116,7 @@ impl Features {
             .collect();
         let out_of_scope = question.intents.iter().filter(|intent| question.out_of_scope.contains(&intent.label));
         let top = question.intents.iter().find(|intent| !question.out_of_scope.contains(&intent.label));
-        let characters = question.terms.indices.iter().any(|index| HAN.contains(index));
+        let characters = question.terms.indices.iter().any(|index| is_han(*index));
         let nothing = [
             1.0,
             if characters { 0.0 } else { 1.0 },
@@ -190,10 +189,9 @@ fn shared_words(question: &Terms, candidates: &[Candidate]) -> Vec<Vec<f32>> {
         }
     }
     let mean = (length / all.max(1.0)).max(1.0);
-    let worth: HashMap<u32, f32> = having
-        .into_iter()
-        .map(|(index, having)| (index, weight(index) * (1.0 + (all - having + 0.5) / (having + 0.5)).ln()))
-        .collect();
+    let rare = |index: &u32| (1.0 + (all - having[index] + 0.5) / (having[index] + 0.5)).ln();
+    let terms = question.indices.iter().zip(&question.values);
+    let worth: HashMap<u32, f32> = terms.map(|(index, value)| (*index, value * rare(index))).collect();
     // In the order of the terms, so that the sum is the same every time.
     let whole: f32 = question.indices.iter().map(|index| worth[index]).sum();
     let shared = |wording: &Found| {

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 
 pub use fit::{Row, fit};
 use serde::{Deserialize, Serialize};
-pub use tune::{Judged, LabelledQuestion, MethodScores, TuneOptions, TuneReport};
+pub use tune::{ContextTurn, Judged, LabelledQuestion, MethodScores, TuneOptions, TuneReport};
 pub(crate) use tune::{Seen, tune};
 
-use crate::{Hit, store::Candidate};
+use crate::store::Candidate;
 use features::{ENTRY, EntryFeatures, Features, NOTHING, NothingFeatures, Question};
 
 /// Weights of the second stage.
@@ -115,8 +115,8 @@ impl Default for Tuning {
 /// The candidates of a question with their probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
-    /// Best first, one for each entry.
-    pub hits: Vec<Hit>,
+    /// Best first, one for each entry, with the probability that its answer is right.
+    pub candidates: Vec<(Candidate, f32)>,
     /// Probability that one of them is the right answer.
     pub relevant: f32,
 }
@@ -135,7 +135,7 @@ impl Ranker {
     pub fn rank(&self, question: &Question<'_>, candidates: Vec<Candidate>) -> Ranked {
         let mut probabilities = self.probabilities(&Features::new(question, &candidates));
         let same = |candidate: &Candidate| {
-            let terms = &question.terms.indices;
+            let terms = &question.own_terms.indices;
             !terms.is_empty() && candidate.wordings.iter().any(|wording| wording.terms == *terms)
         };
         let exact: Vec<bool> = candidates.iter().map(same).collect();
@@ -146,15 +146,15 @@ impl Ranker {
             exact.iter().zip(&mut probabilities).filter(|pair| *pair.0).for_each(|pair| *pair.1 = share);
         }
         let nothing = probabilities.pop().unwrap_or(1.0);
-        let mut hits: Vec<Hit> =
-            candidates.into_iter().zip(probabilities).map(|(candidate, p)| candidate.into_hit(p as f32)).collect();
-        hits.sort_by(|a, b| {
-            b.probability
-                .total_cmp(&a.probability)
-                .then_with(|| b.score.total_cmp(&a.score))
+        let mut ranked: Vec<(Candidate, f32)> =
+            candidates.into_iter().zip(probabilities).map(|(candidate, p)| (candidate, p as f32)).collect();
+        ranked.sort_by(|(a, one), (b, other)| {
+            other
+                .total_cmp(one)
+                .then_with(|| b.cosine().total_cmp(&a.cosine()))
                 .then_with(|| a.knowledge_id.cmp(&b.knowledge_id))
         });
-        Ranked { hits, relevant: (1.0 - nothing) as f32 }
+        Ranked { candidates: ranked, relevant: (1.0 - nothing) as f32 }
     }
 }
 
@@ -188,19 +188,14 @@ mod tests {
 
     fn candidate(id: &str, wording: &str, cosine: f32) -> Candidate {
         let found = Found { text: wording.into(), cosine, score: cosine, terms: Terms::of_query(wording).indices };
-        Candidate {
-            knowledge_id: id.into(),
-            question: wording.into(),
-            answer: format!("答：{wording}"),
-            intent: Some("退货".into()),
-            wordings: vec![found],
-        }
+        Candidate { knowledge_id: id.into(), intent: Some("退货".into()), body: "{}".into(), wordings: vec![found] }
     }
 
     fn rank(text: &str, candidates: Vec<Candidate>) -> Ranked {
         let terms = Terms::of_query(text);
         let intents = [RankedLabel { label: "退货".into(), probability: 0.9 }];
-        let question = Question { terms: &terms, intents: &intents, out_of_scope: &[], negative: 0.1 };
+        let question =
+            Question { terms: &terms, own_terms: &terms, intents: &intents, out_of_scope: &[], negative: 0.1 };
         Tuning::default().ranker.rank(&question, candidates)
     }
 
@@ -208,24 +203,28 @@ mod tests {
     fn probabilities_add_up_and_nearer_is_likelier() {
         let found = || vec![candidate("a", "怎么申请退货", 0.7), candidate("b", "运费谁出", 0.5)];
         let ranked = rank("我要退货咋弄", found());
-        let sum: f32 = ranked.hits.iter().map(|hit| hit.probability).sum();
+        let sum: f32 = ranked.candidates.iter().map(|(_, probability)| probability).sum();
         assert!((sum - ranked.relevant).abs() < 1e-5 && ranked.relevant < 1.0, "{ranked:?}");
-        assert_eq!(ranked.hits[0].knowledge_id, "a");
+        assert_eq!(ranked.candidates[0].0.knowledge_id, "a");
         let mut nearer = found();
         nearer[0].wordings[0].cosine = 0.9;
-        assert!(rank("我要退货咋弄", nearer).hits[0].probability > ranked.hits[0].probability);
-        assert_eq!(rank("我要退货咋弄", Vec::new()), Ranked { hits: Vec::new(), relevant: 0.0 });
+        assert!(rank("我要退货咋弄", nearer).candidates[0].1 > ranked.candidates[0].1);
+        assert_eq!(rank("我要退货咋弄", Vec::new()), Ranked { candidates: Vec::new(), relevant: 0.0 });
     }
 
     #[test]
     fn the_very_words_of_an_entry_are_sure() {
         let ranked = rank("运费，谁出？", vec![candidate("a", "怎么申请退货", 0.9), candidate("b", "运费谁出", 0.2)]);
-        assert_eq!((ranked.hits[0].knowledge_id.as_str(), ranked.hits[0].probability), ("b", 1.0));
+        assert_eq!((ranked.candidates[0].0.knowledge_id.as_str(), ranked.candidates[0].1), ("b", 1.0));
         let twice = vec![candidate("a", "运费谁出", 0.9), candidate("b", "运费谁出？", 0.9)];
         let ranked = rank("运费谁出", twice);
-        assert_eq!(certainty(ranked.hits.iter().map(|hit| hit.probability)), 0.0, "two entries, one question: ask");
+        assert_eq!(
+            certainty(ranked.candidates.iter().map(|(_, probability)| *probability)),
+            0.0,
+            "two entries, one question: ask"
+        );
         // Nothing to compare is not the same.
-        assert!(rank("？！", vec![candidate("a", "。。", 0.9)]).hits[0].probability < 1.0);
+        assert!(rank("？！", vec![candidate("a", "。。", 0.9)]).candidates[0].1 < 1.0);
     }
 
     #[test]

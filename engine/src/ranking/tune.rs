@@ -13,7 +13,7 @@ use super::{
     features::Features,
     fit::{Row, fit},
 };
-use crate::EngineError;
+use crate::{Conversation, EngineError, PastTurn, Role};
 
 /// Parts of the labelled questions; each is judged by weights that were fitted on the others.
 const FOLDS: usize = 5;
@@ -26,13 +26,35 @@ const LEAST: usize = 30;
 const WITHOUT_ANSWER: f64 = 0.25;
 
 /// A question with the entries that answer it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledQuestion {
+    /// What was said before, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<ContextTurn>,
     /// What a customer wrote.
     pub text: String,
     /// Ids of the entries whose answer is right; none: the knowledge does not answer it.
     pub knowledge: Vec<String>,
+}
+
+/// A turn before a labelled question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContextTurn {
+    /// Who wrote it.
+    pub role: Role,
+    /// What they wrote.
+    pub text: String,
+}
+
+impl LabelledQuestion {
+    /// What was said before, as the engine takes it.
+    pub fn conversation(&self) -> Conversation {
+        let turn =
+            |turn: &ContextTurn| PastTurn { role: turn.role, text: turn.text.clone(), sentiment: None, decision: None };
+        Conversation { turns: self.context.iter().map(turn).collect(), ..Conversation::default() }
+    }
 }
 
 /// What tuning is asked for.
@@ -121,7 +143,7 @@ impl Seen {
         let missing = !self.right.is_empty() && !(0..self.ids.len()).any(|at| self.is_right(at));
         let mut knowledge: Vec<String> = self.right.iter().cloned().collect();
         knowledge.sort();
-        missing.then(|| LabelledQuestion { text: self.text.clone(), knowledge })
+        missing.then(|| LabelledQuestion { text: self.text.clone(), knowledge, ..LabelledQuestion::default() })
     }
 
     fn row(&self) -> Row {

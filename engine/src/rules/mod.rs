@@ -83,13 +83,6 @@ impl Verdict {
     fn plain(decision: Decision) -> Self {
         Self { decision, rule: None, progress: Progress::default() }
     }
-
-    /// Whether it would be the same, had the store answered.
-    pub(crate) fn stands_without_store(&self) -> bool {
-        let person =
-            matches!(&self.decision, Decision::Escalate { reason, .. } if *reason != EscalationReason::LowConfidence);
-        person || self.rule.is_some() || self.progress.flow.is_some()
-    }
 }
 
 /// Decides. The first that fits holds:

@@ -48,6 +48,7 @@ impl Case {
             sentiment: SentimentScores { negative: self.negative, neutral: 1.0 - self.negative, positive: 0.0 },
             hits: &self.hits,
             relevant: self.hits.iter().map(|hit| hit.probability).sum(),
+            unavailable: false,
             conversation: &self.conversation,
         };
         let gates = Gates { thresholds: &thresholds, answers, guarantee: None };
@@ -61,6 +62,8 @@ fn hit(id: &str, probability: f32) -> Hit {
         question: format!("问题{id}"),
         matched: format!("问法{id}"),
         answer: format!("答案{id}"),
+        parts: Vec::new(),
+        personal: false,
         intent: None,
         probability,
         score: 0.8,
@@ -337,20 +340,6 @@ fn a_question_of_a_flow_is_no_clarifying_question_of_the_policy() {
     assert_eq!(case.decide().decision.kind(), DecisionKind::Clarify);
     case.conversation.turns = vec![turn(Some(DecisionKind::Clarify))];
     assert_eq!(case.decide().decision.kind(), DecisionKind::Escalate);
-}
-
-#[test]
-fn only_what_needs_no_store_stands_without_it() {
-    let rules = rules(flow_file());
-    for (text, stands) in [("查快递", true), ("几点上班", true), ("转人工", true), ("怎么退货", false)] {
-        assert_eq!(Case::of(&rules, text).decide().stands_without_store(), stands, "{text}");
-    }
-    let mut unsure = Case::of(&rules, "怎么退货");
-    unsure.conversation.turns =
-        vec![PastTurn { role: Role::Bot, text: "?".into(), sentiment: None, decision: Some(DecisionKind::Clarify) }];
-    let verdict = unsure.decide();
-    assert_eq!(verdict.decision.kind(), DecisionKind::Escalate);
-    assert!(!verdict.stands_without_store(), "unsure without the store means nothing");
 }
 
 // Files.

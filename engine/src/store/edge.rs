@@ -6,8 +6,10 @@
 //! STORE/gen-.../         one generation: contents.json, in-use.lock, shard/
 //! ```
 //!
-//! A generation is written once and then only read, so `yingda index` can write the next one while a service reads the last.
-//! Only one process may open a generation; it holds `in-use.lock`.
+//! `yingda index` writes the next generation while a service reads the last. Only one process may open a generation; it holds
+//! `in-use.lock`. It alone adds to the generation what later releases change: new points are written and flushed, and
+//! `contents.json`, replaced by one rename, makes them count. The shard does not read its log again when it is opened, so what
+//! was not flushed may be lost; points that count are never changed, and nothing of theirs can be.
 
 use std::{
     fs::{File, TryLockError},
@@ -17,19 +19,19 @@ use std::{
 
 use qdrant_edge::{
     Condition, CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
-    EdgeVectorParams, FieldCondition, FieldIndexOperations, Filter, Fusion, JsonPath, Modifier, NamedQuery,
+    EdgeVectorParams, FieldCondition, FieldIndexOperations, Filter, Fusion, JsonPath, Match, Modifier, NamedQuery,
     PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, Prefetch,
     QuantizationConfig, QuantizationSearchParams, QueryEnum, QueryRequest, Range, ScalarQuantizationConfig, ScalarType,
-    ScoredPoint, ScoringQuery, SearchParams, SparseVector, UpdateOperation, Vector, VectorInternal,
+    ScoredPoint, ScoringQuery, ScrollRequest, SearchParams, SparseVector, UpdateOperation, Vector, VectorInternal,
     VectorStructInternal, Vectors, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
 };
 
 use super::{
-    BEAM, CHUNK, Candidate, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, OVERSAMPLING,
-    POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, SearchQuery, StoredReply, check_model, cosine, group,
-    point_id,
+    BEAM, CHUNK, Candidate, Change, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, Must,
+    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, StoredReply, check_change,
+    check_model, conditions, cosine, current, distinct, group, now, point_id, rubbish,
 };
-use crate::{EngineError, ranking::Tuning, terms::Terms};
+use crate::{EngineError, KnowledgeEntry, ranking::Tuning, terms::Terms};
 
 /// Replies in a folder of this machine.
 pub struct EdgeStore {
@@ -115,17 +117,36 @@ impl ReplyStore for EdgeStore {
         self.remove_old().await
     }
 
+    async fn apply(&self, change: Change) -> Result<(), EngineError> {
+        let root = self.root.clone();
+        let Some(generation) = self.current() else {
+            return Err(failed(&root, "it is empty; fill it first with `yingda index FILE`".into()));
+        };
+        check_change(self, &generation.contents(), &change)?;
+        blocking(move || {
+            let _writing = lock(&root.join("writing.lock"), &root)?;
+            generation.apply(&root, &change)
+        })
+        .await
+    }
+
     async fn search(
         &self,
         model_id: &str,
         query: &SearchQuery,
         entries: usize,
-        day: i64,
+        scope: &Scope,
     ) -> Result<Vec<Candidate>, EngineError> {
         let Some(generation) = self.current() else { return Ok(Vec::new()) };
         check_model(self, Some(&generation.contents()), model_id)?;
-        let (root, query) = (self.root.clone(), query.clone());
-        blocking(move || generation.search(&query, entries, day).map_err(|message| failed(&root, message))).await
+        let (root, query, scope) = (self.root.clone(), query.clone(), scope.clone());
+        blocking(move || generation.search(&query, entries, &scope).map_err(|message| failed(&root, message))).await
+    }
+
+    async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+        let Some(generation) = self.current() else { return Ok(Vec::new()) };
+        let root = self.root.clone();
+        blocking(move || distinct(generation.payloads().map_err(|message| failed(&root, message))?)).await
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
@@ -147,7 +168,11 @@ impl ReplyStore for EdgeStore {
         let fresh = blocking(move || match open {
             // Another process may have tuned what is open here.
             Some(open) if current_name(&root)?.as_ref() == Some(&open.name) => {
-                open.set_contents(read_contents(&root.join(&open.name), &root)?);
+                let there = read_contents(&root.join(&open.name), &root)?;
+                // This process may have gone on since that was read.
+                if there.release >= open.contents().release {
+                    open.set_contents(there);
+                }
                 Ok(None)
             }
             _ => Generation::open_current(&root),
@@ -186,8 +211,27 @@ impl Generation {
     }
 
     fn keep_tuning(&self, root: &Path, tuning: Tuning) -> Result<(), EngineError> {
+        self.switch(root, Contents { tuning: Some(tuning), ..self.contents() })
+    }
+
+    fn apply(&self, root: &Path, change: &Change) -> Result<(), EngineError> {
+        let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
+        let contents = self.contents();
+        enough_space(root, OPEN_BYTES + space_for(&contents, change.replies.len()))?;
+        let now = now();
+        for must in rubbish(&contents, now) {
+            let delete = PointOperations::DeletePointsByFilter(filter(&must));
+            self.shard.update(UpdateOperation::PointOperation(delete)).map_err(text)?;
+        }
+        insert(root, &self.shard, &contents.model_id, &change.replies, change.release)?;
+        // On disk before it counts.
+        self.shard.flush();
+        self.switch(root, contents.after(change, now))
+    }
+
+    /// Makes other contents true, here and on disk.
+    fn switch(&self, root: &Path, contents: Contents) -> Result<(), EngineError> {
         let io = |error: std::io::Error| failed(root, format!("cannot be written: {error}"));
-        let contents = Contents { tuning: Some(tuning), ..self.contents() };
         let folder = root.join(&self.name);
         let beside = folder.join(".contents.json");
         write_synced(&beside, &as_json(&contents)).map_err(io)?;
@@ -198,9 +242,7 @@ impl Generation {
 
     fn write(root: &Path, contents: Contents, replies: &[StoredReply]) -> Result<Self, EngineError> {
         let _writing = lock(&root.join("writing.lock"), root)?;
-        // Vectors and payloads are written about twice, while segments are put together.
-        let per_reply = 4 * contents.dimension + 8192;
-        enough_space(root, FIXED_BYTES + 2 * (replies.len() * per_reply) as u64)?;
+        enough_space(root, FIXED_BYTES + space_for(&contents, replies.len()))?;
         let io = |error: std::io::Error| failed(root, format!("cannot be written: {error}"));
         let folder = tempfile::Builder::new().prefix("gen-").rand_bytes(12).tempdir_in(root).map_err(io)?;
         let in_use = lock(&folder.path().join("in-use.lock"), root)?;
@@ -249,36 +291,42 @@ impl Generation {
                 })))
                 .map_err(text)?;
         }
-        for chunk in replies.chunks(CHUNK) {
-            let points = chunk
-                .iter()
-                .map(|reply| {
-                    let payload = Payload::new(reply, &contents.model_id)?;
-                    let payload = serde_json::to_value(payload).expect("plain data is always JSON");
-                    let mut vectors = vec![(DENSE, Vector::new_dense(reply.embedding.clone()))];
-                    // A wording of signs alone has no terms.
-                    if !reply.terms.indices.is_empty() {
-                        let Terms { indices, values } = reply.terms.clone();
-                        vectors.push((SPARSE, Vector::new_sparse(indices, values).map_err(text)?));
-                    }
-                    let vectors = Vectors::new_named(vectors);
-                    Ok(PointStruct::new(PointId::Uuid(point_id(reply)), vectors, payload).into())
-                })
-                .collect::<Result<Vec<_>, EngineError>>()?;
-            let insert = PointInsertOperations::PointsList(points);
-            shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert))).map_err(text)?;
-        }
+        insert(root, &shard, &contents.model_id, replies, 0)?;
         // Builds the search graph where there is enough to search; a small store is scanned exactly.
         shard.optimize().map_err(text)?;
         shard.flush();
         Ok(shard)
     }
 
-    fn search(&self, query: &SearchQuery, entries: usize, day: i64) -> Result<Vec<Candidate>, String> {
+    fn payloads(&self) -> Result<Vec<Payload>, String> {
+        let mut payloads = Vec::new();
+        let mut offset = None;
+        loop {
+            let request = ScrollRequest {
+                offset,
+                limit: Some(CHUNK),
+                filter: Some(filter(&current(&self.contents()))),
+                with_payload: Some(WithPayloadInterface::Bool(true)),
+                with_vector: WithVector::Bool(false),
+                order_by: None,
+            };
+            let (points, next) = self.shard.scroll(request).map_err(|error| format!("it cannot be read: {error}"))?;
+            for point in points {
+                payloads.push(payload(point.payload)?);
+            }
+            match next {
+                Some(next) => offset = Some(next),
+                None => return Ok(payloads),
+            }
+        }
+    }
+
+    fn search(&self, query: &SearchQuery, entries: usize, scope: &Scope) -> Result<Vec<Candidate>, String> {
+        let filter = filter(&conditions(scope, &self.contents()));
         let mut points = POINTS.max(entries);
         loop {
             let request =
-                request(query, points, day).map_err(|error| format!("the question cannot be asked: {error}"))?;
+                request(query, points, &filter).map_err(|error| format!("the question cannot be asked: {error}"))?;
             let Some(request) = request else { return Ok(Vec::new()) };
             let points_found = self.shard.query(request).map_err(|error| format!("the search failed: {error}"))?;
             let all = points_found.len() < points;
@@ -292,19 +340,65 @@ impl Generation {
     }
 }
 
+fn insert(
+    root: &Path,
+    shard: &EdgeShard,
+    model_id: &str,
+    replies: &[StoredReply],
+    release: i64,
+) -> Result<(), EngineError> {
+    let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
+    for chunk in replies.chunks(CHUNK) {
+        let points = chunk
+            .iter()
+            .map(|reply| {
+                let payload = Payload::new(reply, model_id, release)?;
+                let payload = serde_json::to_value(payload).expect("plain data is always JSON");
+                let mut vectors = vec![(DENSE, Vector::new_dense(reply.embedding.clone()))];
+                // A wording of signs alone has no terms.
+                if !reply.terms.indices.is_empty() {
+                    let Terms { indices, values } = reply.terms.clone();
+                    vectors.push((SPARSE, Vector::new_sparse(indices, values).map_err(text)?));
+                }
+                let vectors = Vectors::new_named(vectors);
+                Ok(PointStruct::new(PointId::Uuid(point_id(reply, release)), vectors, payload).into())
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let insert = PointInsertOperations::PointsList(points);
+        shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert))).map_err(text)?;
+    }
+    Ok(())
+}
+
+fn filter(must: &[Must]) -> Filter {
+    let (mut all, mut none) = (Vec::new(), Vec::new());
+    for must in must {
+        match must {
+            Must::AtMost(field, value) => all.push(range(field, None, Some(*value))),
+            Must::AtLeast(field, value) => all.push(range(field, Some(*value), None)),
+            Must::AnyOf(field, words) => {
+                let any = Match::from(words.clone());
+                all.push(Condition::Field(FieldCondition::new_match(json_path(field), any)));
+            }
+            Must::Not(must) => none.push(Condition::Filter(filter(must))),
+        }
+    }
+    let some = |conditions: Vec<Condition>| (!conditions.is_empty()).then_some(conditions);
+    Filter { should: None, min_should: None, must: some(all), must_not: some(none) }
+}
+
+fn range(field: &str, from: Option<i64>, to: Option<i64>) -> Condition {
+    let number = |value: Option<i64>| value.map(|value| OrderedFloat(value as f64));
+    let range = Range { gte: number(from), lte: number(to), ..Range::default() };
+    Condition::Field(FieldCondition::new_range(json_path(field), range))
+}
+
 /// What a store is asked; `None` when there is nothing to ask by.
-fn request(query: &SearchQuery, points: usize, day: i64) -> Result<Option<QueryRequest>, qdrant_edge::OperationError> {
-    let day = Some(OrderedFloat(day as f64));
-    let range = |field: &str, range| Condition::Field(FieldCondition::new_range(json_path(field), range));
-    let filter = Filter {
-        should: None,
-        min_should: None,
-        must: Some(vec![
-            range("valid_from", Range { lte: day, ..Range::default() }),
-            range("valid_to", Range { gte: day, ..Range::default() }),
-        ]),
-        must_not: None,
-    };
+fn request(
+    query: &SearchQuery,
+    points: usize,
+    filter: &Filter,
+) -> Result<Option<QueryRequest>, qdrant_edge::OperationError> {
     let quantization =
         QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
     let params = SearchParams {
@@ -334,7 +428,7 @@ fn request(query: &SearchQuery, points: usize, day: i64) -> Result<Option<QueryR
     let mut request = QueryRequest {
         prefetches: Vec::new(),
         query: None,
-        filter: Some(filter),
+        filter: Some(filter.clone()),
         score_threshold: None,
         limit: points * searches.len(),
         offset: 0,
@@ -353,9 +447,13 @@ fn request(query: &SearchQuery, points: usize, day: i64) -> Result<Option<QueryR
     Ok(Some(request))
 }
 
+fn payload(payload: Option<qdrant_edge::Payload>) -> Result<Payload, String> {
+    let payload = serde_json::Value::Object(payload.unwrap_or_default().0);
+    serde_json::from_value(payload).map_err(|error| format!("a payload is damaged: {error}"))
+}
+
 fn found(point: ScoredPoint, query: &SearchQuery) -> Result<(Payload, Found), String> {
-    let payload = serde_json::to_value(point.payload).and_then(serde_json::from_value::<Payload>);
-    let payload = payload.map_err(|error| format!("a payload is damaged: {error}"))?;
+    let payload = payload(point.payload)?;
     let Some(VectorStructInternal::Named(mut vectors)) = point.vector else {
         return Err("a point came without its vectors".into());
     };
@@ -372,6 +470,11 @@ fn found(point: ScoredPoint, query: &SearchQuery) -> Result<(Payload, Found), St
 
 /// More than any shard on one machine holds.
 const SEGMENT_KIBIBYTES: usize = 1 << 30;
+
+/// What so many more wordings take: vectors and payloads are written about twice, in the log and in segments.
+fn space_for(contents: &Contents, replies: usize) -> u64 {
+    2 * (replies * (4 * contents.dimension + 8192)) as u64
+}
 
 /// What a shard takes on disk before it holds anything: its log and its first pages, with room to spare.
 const FIXED_BYTES: u64 = 160 << 20;

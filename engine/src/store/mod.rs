@@ -1,19 +1,25 @@
 //! Where replies are kept and found, by meaning and by words: one trait, two homes with the same content and the same results.
 //!
 //! [`EdgeStore`] is Qdrant Edge in this process, on disk, with nothing to install; [`ServerStore`] is a Qdrant server or
-//! cluster. A store is always replaced whole: the new content is written beside the old and one switch makes it current, so
-//! nobody ever searches half of it.
+//! cluster. What is searched is a *release* of the knowledge. [`ReplyStore::replace`] writes a whole release beside the old one;
+//! [`ReplyStore::apply`] adds what changed. Either way one switch makes the new release current, so nobody ever searches half
+//! of it: a point tells from which release on it counts, [`Contents::retired`] which older points do not count any more, and no
+//! point that is being served is ever changed.
 
 mod edge;
 mod server;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 pub use edge::EdgeStore;
 use serde::{Deserialize, Serialize};
 pub use server::ServerStore;
 
-use crate::{EngineError, Hit, KnowledgeEntry, ranking::Tuning, terms::Terms};
+use crate::{EngineError, KnowledgeEntry, ranking::Tuning, terms::Terms};
 
 /// Where replies are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +40,28 @@ pub enum StoreConfig {
         /// Alias under which the current collection is found.
         #[serde(default = "default_collection")]
         collection: String,
+        /// How it is asked, and how a collection is spread over a cluster.
+        #[serde(default)]
+        settings: ServerSettings,
     },
+}
+
+/// How a server is asked, and how a collection is spread over a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Milliseconds after which a search is given up: the message is then answered without the knowledge.
+    pub deadline_ms: u64,
+    /// Shards of a new collection; `None`: what the server thinks right.
+    pub shards: Option<u32>,
+    /// Copies of each shard of a new collection; `None`: what the server thinks right.
+    pub copies: Option<u32>,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self { deadline_ms: 2000, shards: None, copies: None }
+    }
 }
 
 fn default_collection() -> String {
@@ -55,7 +82,7 @@ pub struct StoredReply {
 }
 
 /// Version of what a point holds; content of another version must be written anew.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What the current content of a store was made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,9 +99,104 @@ pub struct Contents {
     /// Wordings of all entries: points.
     #[serde(default)]
     pub wordings: usize,
+    /// Mean count of terms in a wording, by which [`Terms::of_wording`] weighs them.
+    #[serde(default)]
+    pub average_terms: f32,
+    /// The release of the knowledge that is current; grows with every change.
+    #[serde(default)]
+    pub release: i64,
+    /// Whether an entry is for some channels or audiences only.
+    #[serde(default)]
+    pub restricted: bool,
+    /// Wordings that were added by [`ReplyStore::apply`] since all was written.
+    #[serde(default)]
+    pub added: usize,
+    /// What does not count any more and is still there, for whoever has not seen the switch yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
     /// What `yingda tune` found for this content; `None`: the second stage as it comes with the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
+}
+
+impl Contents {
+    /// Of a whole release that is written anew.
+    pub fn new(model_id: &str, dimension: usize, release: i64, replies: &[StoredReply], average_terms: f32) -> Self {
+        let mut ids: Vec<&str> = replies.iter().map(|reply| reply.entry.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Self {
+            format: FORMAT,
+            model_id: model_id.to_owned(),
+            dimension,
+            entries: ids.len(),
+            wordings: replies.len(),
+            average_terms,
+            release,
+            restricted: replies.iter().any(|reply| reply.entry.is_restricted()),
+            added: 0,
+            retired: Vec::new(),
+            tuning: None,
+        }
+    }
+
+    /// After a change; `now` in milliseconds since 1970.
+    fn after(&self, change: &Change, now: i64) -> Self {
+        let mut retired: Vec<Retired> = self.retired.iter().filter(|retired| !retired.is_over(now)).cloned().collect();
+        if !change.retired.is_empty() {
+            let entries = change.retired.clone();
+            retired.push(Retired { release: change.release, at: now, entries });
+        }
+        Self {
+            entries: change.entries,
+            wordings: change.wordings,
+            release: change.release,
+            restricted: self.restricted || change.replies.iter().any(|reply| reply.entry.is_restricted()),
+            added: self.added + change.replies.len(),
+            retired,
+            ..self.clone()
+        }
+    }
+}
+
+/// Points that a release put out of use: those of `entries` from releases before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The release.
+    pub release: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// Ids of the entries that it changed or removed.
+    pub entries: Vec<String>,
+}
+
+impl Retired {
+    /// Whether nobody can still be searching the release before.
+    fn is_over(&self, now: i64) -> bool {
+        now - self.at > KEPT_MILLISECONDS
+    }
+}
+
+/// How long points stay that do not count any more. A replica looks for a new release far more often.
+const KEPT_MILLISECONDS: i64 = 10_000;
+
+/// What makes the next release of the current one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Its number; larger than the current one.
+    pub release: i64,
+    /// Wordings of entries that are new or changed.
+    pub replies: Vec<StoredReply>,
+    /// Ids of entries that are changed or removed.
+    pub retired: Vec<String>,
+    /// Entries in the new release.
+    pub entries: usize,
+    /// Wordings in the new release.
+    pub wordings: usize,
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// What is searched for.
@@ -88,6 +210,26 @@ pub struct SearchQuery {
     pub method: Method,
     /// Look at every point instead of walking the search graph: slow, for measuring what the graph misses.
     pub exact: bool,
+}
+
+/// Which entries may be found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The day on which they must be valid, as `YYYYMMDD`.
+    pub day: i64,
+    /// The channel that they must be for; `None`: any.
+    pub channel: Option<String>,
+    /// Audiences of which they must be for one, if they are not for all; `None`: any.
+    pub audiences: Option<Vec<String>>,
+    /// Products of which they must be about one; empty: any or none.
+    pub products: Vec<String>,
+}
+
+impl Scope {
+    /// All that is valid on a day.
+    pub fn on(day: i64) -> Self {
+        Self { day, ..Self::default() }
+    }
 }
 
 /// What counts as near.
@@ -120,12 +262,10 @@ pub struct Found {
 pub struct Candidate {
     /// Id of the entry.
     pub knowledge_id: String,
-    /// Its standard question.
-    pub question: String,
-    /// Its answer.
-    pub answer: String,
     /// The intent that it belongs to.
     pub intent: Option<String>,
+    /// The whole entry as JSON; [`Candidate::entry`] reads it.
+    pub body: String,
     /// What was found of it, highest cosine first; at least one.
     pub wordings: Vec<Found>,
 }
@@ -141,18 +281,12 @@ impl Candidate {
         self.wordings.iter().map(|wording| wording.score).fold(f32::NEG_INFINITY, f32::max)
     }
 
-    pub(crate) fn into_hit(self, probability: f32) -> Hit {
-        let (score, matched) =
-            self.wordings.into_iter().next().map_or((0.0, String::new()), |wording| (wording.cosine, wording.text));
-        Hit {
-            knowledge_id: self.knowledge_id,
-            question: self.question,
-            matched,
-            answer: self.answer,
-            intent: self.intent,
-            probability,
-            score,
-        }
+    /// The entry. Only those that are shown are worth reading.
+    ///
+    /// # Errors
+    /// When what the store holds is no entry.
+    pub fn entry(&self) -> Result<KnowledgeEntry, EngineError> {
+        read_entry(&self.knowledge_id, &self.body)
     }
 }
 
@@ -171,15 +305,22 @@ pub trait ReplyStore {
         replies: Vec<StoredReply>,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// At least `entries` entries that are valid on `day` (`YYYYMMDD`), where there are so many, in the order of their scores.
-    /// The embedding is of `model_id`; content of another model is an error, never an answer.
+    /// Makes the next release out of the current one, visible to searches when it returns. What is served is not changed before,
+    /// and not at all when it fails. One writer at a time; the store must hold content of the same model.
+    fn apply(&self, change: Change) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// At least `entries` entries of `scope`, where there are so many, in the order of their scores. The embedding is of
+    /// `model_id`; content of another model is an error, never an answer.
     fn search(
         &self,
         model_id: &str,
         query: &SearchQuery,
         entries: usize,
-        day: i64,
+        scope: &Scope,
     ) -> impl Future<Output = Result<Vec<Candidate>, EngineError>> + Send;
+
+    /// All entries of the current release, by id, whether they are valid today or not.
+    fn entries(&self) -> impl Future<Output = Result<Vec<KnowledgeEntry>, EngineError>> + Send;
 
     /// Keeps what was tuned for the current content.
     fn keep_tuning(&self, tuning: Tuning) -> impl Future<Output = Result<(), EngineError>> + Send;
@@ -194,7 +335,7 @@ pub enum Store {
     /// In this process.
     Edge(EdgeStore),
     /// At a server.
-    Server(ServerStore),
+    Server(Box<ServerStore>),
 }
 
 impl Store {
@@ -205,8 +346,8 @@ impl Store {
     pub async fn open(config: &StoreConfig) -> Result<Self, EngineError> {
         Ok(match config {
             StoreConfig::Edge { path } => Self::Edge(EdgeStore::open(path).await?),
-            StoreConfig::Server { url, api_key, collection } => {
-                Self::Server(ServerStore::open(url, api_key.as_deref(), collection).await?)
+            StoreConfig::Server { url, api_key, collection, settings } => {
+                Self::Server(Box::new(ServerStore::open(url, api_key.as_deref(), collection, settings).await?))
             }
         })
     }
@@ -245,14 +386,22 @@ impl ReplyStore for Store {
         either!(self, store => store.replace(contents, replies).await)
     }
 
+    async fn apply(&self, change: Change) -> Result<(), EngineError> {
+        either!(self, store => store.apply(change).await)
+    }
+
     async fn search(
         &self,
         model_id: &str,
         query: &SearchQuery,
         entries: usize,
-        day: i64,
+        scope: &Scope,
     ) -> Result<Vec<Candidate>, EngineError> {
-        either!(self, store => store.search(model_id, query, entries, day).await)
+        either!(self, store => store.search(model_id, query, entries, scope).await)
+    }
+
+    async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+        either!(self, store => store.entries().await)
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
@@ -268,24 +417,111 @@ impl ReplyStore for Store {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Payload {
     knowledge_id: String,
-    question: String,
     wording: String,
-    answer: String,
     #[serde(default)]
     intent: Option<String>,
+    /// What is filtered by besides; an entry for all is for [`ALL`].
     #[serde(default)]
-    tags: Vec<String>,
+    category: Option<String>,
+    channels: Vec<String>,
+    audiences: Vec<String>,
+    #[serde(default)]
+    products: Vec<String>,
     /// `YYYYMMDD`; an open end is 0 or 99,991,231, so that one range filter fits all.
     valid_from: i64,
     valid_to: i64,
+    /// The release from which on it counts; 0 when it was written with all others.
+    release: i64,
     model_id: String,
+    /// The entry as JSON, in one piece: most found points are never shown.
+    entry: String,
 }
 
-/// Fields that are filtered by; they are indexed before any point is written.
-const INTEGER_FIELDS: [&str; 2] = ["valid_from", "valid_to"];
-const KEYWORD_FIELDS: [&str; 2] = ["knowledge_id", "intent"];
+/// What stands for every channel and every audience.
+const ALL: &str = "*";
 
-/// Points per write.
+/// Fields that are filtered by; they are indexed before any point is written.
+const INTEGER_FIELDS: [&str; 3] = ["valid_from", "valid_to", "release"];
+const KEYWORD_FIELDS: [&str; 6] = ["knowledge_id", "intent", "category", "channels", "audiences", "products"];
+
+/// A condition on the payload, in no home's own words.
+#[derive(Clone, Debug, PartialEq)]
+enum Must {
+    /// A number at most this.
+    AtMost(&'static str, i64),
+    /// A number at least this.
+    AtLeast(&'static str, i64),
+    /// One of these words.
+    AnyOf(&'static str, Vec<String>),
+    /// Not all of these.
+    Not(Vec<Must>),
+}
+
+/// What a point must be to be of the current release.
+fn current(contents: &Contents) -> Vec<Must> {
+    let retired = contents.retired.iter().map(|retired| Must::Not(out_of_use(retired)));
+    std::iter::once(Must::AtMost("release", contents.release)).chain(retired).collect()
+}
+
+/// What a point must be to be found.
+fn conditions(scope: &Scope, contents: &Contents) -> Vec<Must> {
+    let mut must = current(contents);
+    must.extend([Must::AtMost("valid_from", scope.day), Must::AtLeast("valid_to", scope.day)]);
+    let or_all = |words: &[String]| [ALL.to_owned()].into_iter().chain(words.iter().cloned()).collect();
+    if contents.restricted {
+        if let Some(channel) = &scope.channel {
+            must.push(Must::AnyOf("channels", or_all(std::slice::from_ref(channel))));
+        }
+        if let Some(audiences) = &scope.audiences {
+            must.push(Must::AnyOf("audiences", or_all(audiences)));
+        }
+    }
+    if !scope.products.is_empty() {
+        must.push(Must::AnyOf("products", scope.products.clone()));
+    }
+    must
+}
+
+/// The points that a release put out of use.
+fn out_of_use(retired: &Retired) -> Vec<Must> {
+    vec![Must::AnyOf("knowledge_id", retired.entries.clone()), Must::AtMost("release", retired.release - 1)]
+}
+
+/// What a change removes before it adds: what an unfinished one left, and what nobody searches any more.
+fn rubbish(contents: &Contents, now: i64) -> Vec<Vec<Must>> {
+    let over = contents.retired.iter().filter(|retired| retired.is_over(now)).map(out_of_use);
+    std::iter::once(vec![Must::AtLeast("release", contents.release + 1)]).chain(over).collect()
+}
+
+/// The entries behind the payloads of all points.
+fn distinct(bodies: impl IntoIterator<Item = Payload>) -> Result<Vec<KnowledgeEntry>, EngineError> {
+    let by_id: BTreeMap<String, String> =
+        bodies.into_iter().map(|payload| (payload.knowledge_id, payload.entry)).collect();
+    by_id.into_iter().map(|(id, body)| read_entry(&id, &body)).collect()
+}
+
+fn read_entry(id: &str, body: &str) -> Result<KnowledgeEntry, EngineError> {
+    serde_json::from_str(body).map_err(|error| EngineError::Store {
+        store: "of replies".into(),
+        message: format!("the entry {id} is damaged: {error}; fill the store again with `yingda index`"),
+    })
+}
+
+/// A change must fit what is there.
+fn check_change(store: &impl ReplyStore, contents: &Contents, change: &Change) -> Result<(), EngineError> {
+    if change.release > contents.release {
+        return Ok(());
+    }
+    Err(EngineError::Store {
+        store: store.describe(),
+        message: format!(
+            "release {} cannot be written: release {} is there already; somebody else changed the store, try again",
+            change.release, contents.release
+        ),
+    })
+}
+
+/// Points per write, and per page when all are read.
 const CHUNK: usize = 256;
 
 /// Names of a point's two vectors.
@@ -329,25 +565,30 @@ pub(crate) fn check_model(
 }
 
 impl Payload {
-    fn new(reply: &StoredReply, model_id: &str) -> Result<Self, EngineError> {
+    fn new(reply: &StoredReply, model_id: &str, release: i64) -> Result<Self, EngineError> {
+        let entry = &reply.entry;
         let day = |field: &str, value: &Option<String>, open: i64| {
             value.as_deref().map_or(Ok(open), |text| {
                 parse_day(text).ok_or_else(|| EngineError::Knowledge {
-                    id: reply.entry.id.clone(),
+                    id: entry.id.clone(),
                     message: format!("{field} is {text:?}; write a day as YYYY-MM-DD"),
                 })
             })
         };
+        let or_all = |words: &[String]| if words.is_empty() { vec![ALL.to_owned()] } else { words.to_vec() };
         Ok(Self {
-            knowledge_id: reply.entry.id.clone(),
-            question: reply.entry.question.clone(),
+            knowledge_id: entry.id.clone(),
             wording: reply.wording.clone(),
-            answer: reply.entry.answer.clone(),
-            intent: reply.entry.intent.clone(),
-            tags: reply.entry.tags.clone(),
-            valid_from: day("valid_from", &reply.entry.valid_from, 0)?,
-            valid_to: day("valid_to", &reply.entry.valid_to, 99_991_231)?,
+            intent: entry.intent.clone(),
+            category: entry.category.clone(),
+            channels: or_all(&entry.channels),
+            audiences: or_all(&entry.audiences),
+            products: entry.products.clone(),
+            valid_from: day("valid_from", &entry.valid_from, 0)?,
+            valid_to: day("valid_to", &entry.valid_to, 99_991_231)?,
+            release,
             model_id: model_id.to_owned(),
+            entry: serde_json::to_string(entry).expect("plain data is always JSON"),
         })
     }
 }
@@ -363,10 +604,16 @@ pub(crate) fn parse_day(text: &str) -> Option<i64> {
     parts.next().is_none().then_some(day)
 }
 
-/// The same wording of the same entry is the same point.
-fn point_id(reply: &StoredReply) -> uuid::Uuid {
+/// The same wording of the same entry in the same release is the same point.
+fn point_id(reply: &StoredReply, release: i64) -> uuid::Uuid {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::new().chain_update(&reply.entry.id).chain_update([0]).chain_update(&reply.wording).finalize();
+    let digest = Sha256::new()
+        .chain_update(&reply.entry.id)
+        .chain_update([0])
+        .chain_update(&reply.wording)
+        .chain_update([0])
+        .chain_update(release.to_le_bytes())
+        .finalize();
     let mut bytes = [0u8; 16];
     bytes.copy_from_slice(&digest[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
@@ -377,10 +624,10 @@ fn point_id(reply: &StoredReply) -> uuid::Uuid {
 fn group(found: Vec<(Payload, Found)>) -> Vec<Candidate> {
     let mut by_entry: BTreeMap<String, Candidate> = BTreeMap::new();
     for (payload, found) in found {
-        let Payload { knowledge_id, question, answer, intent, .. } = payload;
+        let Payload { knowledge_id, intent, entry: body, .. } = payload;
         by_entry
             .entry(knowledge_id.clone())
-            .or_insert_with(|| Candidate { knowledge_id, question, answer, intent, wordings: Vec::new() })
+            .or_insert_with(|| Candidate { knowledge_id, intent, body, wordings: Vec::new() })
             .wordings
             .push(found);
     }

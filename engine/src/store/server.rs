@@ -4,32 +4,39 @@
 //! old content or the new one and never half of either. What the content was made of stands in the collection's metadata
 //! (Qdrant 1.16 or newer).
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         Condition, CountPointsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-        Distance, FieldType, Filter, Modifier, NamedVectors, PointStruct, PrefetchQueryBuilder,
+        DeletePointsBuilder, Distance, FieldType, Filter, Modifier, NamedVectors, PointStruct, PrefetchQueryBuilder,
         QuantizationSearchParamsBuilder, QuantizationType, Query, QueryPoints, QueryPointsBuilder, Range, RrfBuilder,
-        ScalarQuantizationBuilder, ScoredPoint, SearchParamsBuilder, SparseVectorParamsBuilder,
-        SparseVectorsConfigBuilder, UpdateCollectionBuilder, UpsertPointsBuilder, Vector, VectorInput,
+        ScalarQuantizationBuilder, ScoredPoint, ScrollPoints, SearchParamsBuilder, SparseVectorParamsBuilder,
+        SparseVectorsConfigBuilder, UpdateCollectionBuilder, UpsertPointsBuilder, Value, Vector, VectorInput,
         VectorParamsBuilder, VectorsConfigBuilder, vector_output,
     },
 };
 
 use super::{
-    BEAM, CHUNK, Candidate, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, OVERSAMPLING,
-    POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, SearchQuery, StoredReply, check_model, cosine, group,
-    point_id,
+    BEAM, CHUNK, Candidate, Change, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, Must,
+    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, ServerSettings, StoredReply,
+    check_change, check_model, conditions, cosine, current, distinct, group, now, point_id, rubbish,
 };
-use crate::{EngineError, ranking::Tuning, terms::Terms};
+use crate::{EngineError, KnowledgeEntry, ranking::Tuning, terms::Terms};
 
 /// Replies at a server.
 pub struct ServerStore {
     client: Qdrant,
     url: String,
     alias: String,
+    settings: ServerSettings,
+    /// What was current when it was last looked at. Searches go by it until the next look.
+    known: RwLock<Option<Contents>>,
 }
 
 impl ServerStore {
@@ -37,7 +44,12 @@ impl ServerStore {
     ///
     /// # Errors
     /// When the address is malformed, the server cannot be reached, or it does not take the key.
-    pub async fn open(url: &str, api_key: Option<&str>, alias: &str) -> Result<Self, EngineError> {
+    pub async fn open(
+        url: &str,
+        api_key: Option<&str>,
+        alias: &str,
+        settings: &ServerSettings,
+    ) -> Result<Self, EngineError> {
         let fail = |message: String| EngineError::Store { store: format!("at {url}"), message };
         let client = Qdrant::from_url(url)
             .api_key(api_key.map(str::to_owned))
@@ -56,7 +68,19 @@ impl ServerStore {
                 fail(format!("cannot be reached ({}); is it running, and is this its gRPC port (6334)?", short(&error)))
             }
         })?;
-        Ok(Self { client, url: url.to_owned(), alias: alias.to_owned() })
+        let (url, alias, settings) = (url.to_owned(), alias.to_owned(), settings.clone());
+        let store = Self { client, url, alias, settings, known: RwLock::default() };
+        let contents = store.contents().await?;
+        store.know(contents);
+        Ok(store)
+    }
+
+    fn know(&self, contents: Option<Contents>) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = contents;
+    }
+
+    fn known(&self) -> Option<Contents> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn failed(&self, doing: &str) -> impl Fn(QdrantError) -> EngineError {
@@ -65,19 +89,45 @@ impl ServerStore {
         move |error| EngineError::Store { store: store.clone(), message: format!("{doing} failed: {}", short(&error)) }
     }
 
+    /// Does something that may be done twice, again where the server was out of reach or had too much to do.
+    async fn patiently<T, F: Future<Output = Result<T, QdrantError>>>(
+        &self,
+        doing: &str,
+        call: impl Fn() -> F,
+    ) -> Result<T, EngineError> {
+        let mut pause = Duration::from_millis(100);
+        for _ in 1..TRIES {
+            match call().await {
+                Err(error) if passes(&error) => {
+                    tracing::warn!(error = short(&error), "{doing} failed; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                result => return result.map_err(self.failed(doing)),
+            }
+        }
+        call().await.map_err(self.failed(doing))
+    }
+
     /// The collection behind the alias.
     async fn current(&self) -> Result<Option<String>, EngineError> {
         let aliases = self.client.list_aliases().await.map_err(self.failed("listing aliases"))?.aliases;
         Ok(aliases.into_iter().find(|alias| alias.alias_name == self.alias).map(|alias| alias.collection_name))
     }
 
+    fn payload(&self, payload: HashMap<String, Value>) -> Result<Payload, EngineError> {
+        let payload: serde_json::Value =
+            payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
+        serde_json::from_value(payload).map_err(|error| EngineError::Store {
+            store: format!("at {}", self.url),
+            message: format!("a payload is damaged: {error}"),
+        })
+    }
+
     fn found(&self, point: ScoredPoint, query: &SearchQuery, model_id: &str) -> Result<(Payload, Found), EngineError> {
         let damaged = |what: String| EngineError::Store { store: format!("at {}", self.url), message: what };
         let vectors = point.vectors.unwrap_or_default();
-        let payload: serde_json::Value =
-            point.payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
-        let payload: Payload =
-            serde_json::from_value(payload).map_err(|error| damaged(format!("a payload is damaged: {error}")))?;
+        let payload = self.payload(point.payload)?;
         if payload.model_id != model_id {
             return Err(EngineError::StoreOfAnotherModel {
                 store: self.describe(),
@@ -108,15 +158,17 @@ impl ServerStore {
         vectors.add_named_vector_params(DENSE, dense);
         let mut words = SparseVectorsConfigBuilder::default();
         words.add_named_vector_params(SPARSE, SparseVectorParamsBuilder::default().modifier(Modifier::Idf));
-        self.client
-            .create_collection(
-                CreateCollectionBuilder::new(collection)
-                    .vectors_config(vectors)
-                    .sparse_vectors_config(words)
-                    .metadata(metadata(contents)),
-            )
-            .await
-            .map_err(self.failed("making a collection"))?;
+        let mut request = CreateCollectionBuilder::new(collection)
+            .vectors_config(vectors)
+            .sparse_vectors_config(words)
+            .metadata(metadata(contents));
+        if let Some(shards) = self.settings.shards {
+            request = request.shard_number(shards);
+        }
+        if let Some(copies) = self.settings.copies {
+            request = request.replication_factor(copies);
+        }
+        self.client.create_collection(request).await.map_err(self.failed("making a collection"))?;
         let fields = INTEGER_FIELDS
             .map(|field| (field, FieldType::Integer))
             .into_iter()
@@ -127,28 +179,7 @@ impl ServerStore {
                 .await
                 .map_err(self.failed("making an index"))?;
         }
-        for chunk in replies.chunks(CHUNK) {
-            let points = chunk
-                .iter()
-                .map(|reply| {
-                    let payload = Payload::new(reply, &contents.model_id)?;
-                    let payload = serde_json::to_value(payload).expect("plain data is always JSON");
-                    let payload = qdrant_client::Payload::try_from(payload).map_err(self.failed("writing"))?;
-                    let mut vectors =
-                        NamedVectors::default().add_vector(DENSE, Vector::new_dense(reply.embedding.clone()));
-                    // A wording of signs alone has no terms.
-                    if !reply.terms.indices.is_empty() {
-                        let Terms { indices, values } = reply.terms.clone();
-                        vectors = vectors.add_vector(SPARSE, Vector::new_sparse(indices, values));
-                    }
-                    Ok(PointStruct::new(point_id(reply).to_string(), vectors, payload))
-                })
-                .collect::<Result<Vec<_>, EngineError>>()?;
-            self.client
-                .upsert_points(UpsertPointsBuilder::new(collection, points).wait(true))
-                .await
-                .map_err(self.failed("writing"))?;
-        }
+        self.insert(collection, &contents.model_id, replies, 0).await?;
         let counted = self
             .client
             .count(CountPointsBuilder::new(collection).exact(true))
@@ -166,6 +197,86 @@ impl ServerStore {
             });
         }
         Ok(())
+    }
+}
+
+impl ServerStore {
+    async fn insert(
+        &self,
+        collection: &str,
+        model_id: &str,
+        replies: &[StoredReply],
+        release: i64,
+    ) -> Result<(), EngineError> {
+        for chunk in replies.chunks(CHUNK) {
+            let points = chunk
+                .iter()
+                .map(|reply| {
+                    let payload = Payload::new(reply, model_id, release)?;
+                    let payload = serde_json::to_value(payload).expect("plain data is always JSON");
+                    let payload = qdrant_client::Payload::try_from(payload).map_err(self.failed("writing"))?;
+                    let mut vectors =
+                        NamedVectors::default().add_vector(DENSE, Vector::new_dense(reply.embedding.clone()));
+                    // A wording of signs alone has no terms.
+                    if !reply.terms.indices.is_empty() {
+                        let Terms { indices, values } = reply.terms.clone();
+                        vectors = vectors.add_vector(SPARSE, Vector::new_sparse(indices, values));
+                    }
+                    Ok(PointStruct::new(point_id(reply, release).to_string(), vectors, payload))
+                })
+                .collect::<Result<Vec<_>, EngineError>>()?;
+            let request = UpsertPointsBuilder::new(collection, points).wait(true);
+            self.patiently("writing", || self.client.upsert_points(request.clone())).await?;
+        }
+        Ok(())
+    }
+
+    async fn search_slowly(
+        &self,
+        model_id: &str,
+        query: &SearchQuery,
+        entries: usize,
+        scope: &Scope,
+    ) -> Result<Vec<Candidate>, EngineError> {
+        let Some(contents) = self.known() else { return Ok(Vec::new()) };
+        let filter = filter(&conditions(scope, &contents));
+        let mut points = POINTS.max(entries);
+        loop {
+            let Some(request) = request(&self.alias, query, points, &filter) else { return Ok(Vec::new()) };
+            let ask = || self.client.query(request.clone());
+            let points_found = match ask().await {
+                Ok(found) => found.result,
+                // Nothing is indexed yet, or the alias was moved to a new collection meanwhile.
+                Err(_) if self.current().await?.is_none() => return Ok(Vec::new()),
+                Err(_) => ask().await.map_err(self.failed("the search"))?.result,
+            };
+            let all = points_found.len() < points;
+            let found =
+                points_found.into_iter().map(|point| self.found(point, query, model_id)).collect::<Result<_, _>>()?;
+            let candidates = group(found);
+            if all || candidates.len() >= entries {
+                return Ok(candidates);
+            }
+            points *= 4;
+        }
+    }
+
+    async fn switch(&self, collection: &str, contents: Contents, doing: &str) -> Result<(), EngineError> {
+        let request = UpdateCollectionBuilder::new(collection).metadata(metadata(&contents));
+        self.patiently(doing, || self.client.update_collection(request.clone())).await?;
+        self.know(Some(contents));
+        Ok(())
+    }
+
+    /// The current collection and what it was made of.
+    async fn filled(&self) -> Result<(String, Contents), EngineError> {
+        match (self.current().await?, self.contents().await?) {
+            (Some(collection), Some(contents)) => Ok((collection, contents)),
+            _ => Err(EngineError::Store {
+                store: format!("at {}", self.url),
+                message: "it is empty; fill it first with `yingda index FILE`".into(),
+            }),
+        }
     }
 }
 
@@ -204,7 +315,21 @@ impl ReplyStore for ServerStore {
         if let Some(old) = old {
             self.client.delete_collection(&old).await.map_err(self.failed("removing the old collection"))?;
         }
+        self.know(Some(contents));
         Ok(())
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), EngineError> {
+        let (collection, contents) = self.filled().await?;
+        check_change(self, &contents, &change)?;
+        let now = now();
+        for must in rubbish(&contents, now) {
+            let request = DeletePointsBuilder::new(&collection).points(filter(&must)).wait(true);
+            let doing = "removing what does not count any more";
+            self.patiently(doing, || self.client.delete_points(request.clone())).await?;
+        }
+        self.insert(&collection, &contents.model_id, &change.replies, change.release).await?;
+        self.switch(&collection, contents.after(&change, now), "switching to the new release").await
     }
 
     async fn search(
@@ -212,48 +337,60 @@ impl ReplyStore for ServerStore {
         model_id: &str,
         query: &SearchQuery,
         entries: usize,
-        day: i64,
+        scope: &Scope,
     ) -> Result<Vec<Candidate>, EngineError> {
-        let mut points = POINTS.max(entries);
+        let deadline = Duration::from_millis(self.settings.deadline_ms);
+        let search = self.search_slowly(model_id, query, entries, scope);
+        tokio::time::timeout(deadline, search).await.unwrap_or_else(|_| {
+            Err(EngineError::Store {
+                store: format!("at {}", self.url),
+                message: format!("no answer within {} ms", self.settings.deadline_ms),
+            })
+        })
+    }
+
+    async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+        let Some(contents) = self.known() else { return Ok(Vec::new()) };
+        let (mut payloads, mut offset) = (Vec::new(), None);
         loop {
-            let Some(request) = request(&self.alias, query, points, day) else { return Ok(Vec::new()) };
-            let ask = || self.client.query(request.clone());
-            let points_found = match ask().await {
-                Ok(found) => found.result,
-                // Nothing is indexed yet, or the alias was moved to a new collection meanwhile.
-                Err(_) if self.current().await?.is_none() => return Ok(Vec::new()),
-                Err(_) => ask().await.map_err(self.failed("the search"))?.result,
+            let request = ScrollPoints {
+                collection_name: self.alias.clone(),
+                filter: Some(filter(&current(&contents))),
+                offset,
+                limit: Some(CHUNK as u32),
+                with_payload: Some(true.into()),
+                ..ScrollPoints::default()
             };
-            let all = points_found.len() < points;
-            let found =
-                points_found.into_iter().map(|point| self.found(point, query, model_id)).collect::<Result<_, _>>()?;
-            let candidates = group(found);
-            if all || candidates.len() >= entries {
-                return Ok(candidates);
+            let page = self.client.scroll(request).await.map_err(self.failed("reading all"))?;
+            for point in page.result {
+                payloads.push(self.payload(point.payload)?);
             }
-            points *= 4;
+            match page.next_page_offset {
+                Some(next) => offset = Some(next),
+                None => return distinct(payloads),
+            }
         }
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
-        let (Some(collection), Some(contents)) = (self.current().await?, self.contents().await?) else {
-            return Err(EngineError::Store {
-                store: format!("at {}", self.url),
-                message: "it is empty; fill it first with `yingda index FILE`".into(),
-            });
-        };
-        let contents = Contents { tuning: Some(tuning), ..contents };
-        self.client
-            .update_collection(UpdateCollectionBuilder::new(collection).metadata(metadata(&contents)))
-            .await
-            .map_err(self.failed("keeping the tuning"))?;
-        Ok(())
+        let (collection, contents) = self.filled().await?;
+        self.switch(&collection, Contents { tuning: Some(tuning), ..contents }, "keeping the tuning").await
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
-        // The alias is looked up by the server at every search, so there is only the model to look at.
-        check_model(self, self.contents().await?.as_ref(), model_id)
+        let contents = self.contents().await?;
+        check_model(self, contents.as_ref(), model_id)?;
+        self.know(contents);
+        Ok(())
     }
+}
+
+/// How often something is tried.
+const TRIES: usize = 5;
+
+/// Whether it may be better in a moment: DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE.
+fn passes(error: &QdrantError) -> bool {
+    matches!(error, QdrantError::ResponseError { status } if matches!(status.code() as i32, 4 | 8 | 10 | 14))
 }
 
 /// An error without its metadata, which can hold headers.
@@ -271,13 +408,27 @@ fn metadata(contents: &Contents) -> HashMap<String, serde_json::Value> {
     }
 }
 
+fn filter(must: &[Must]) -> Filter {
+    let mut filter = Filter::default();
+    for must in must {
+        match must {
+            Must::AtMost(field, value) => {
+                let range = Range { lte: Some(*value as f64), ..Range::default() };
+                filter.must.push(Condition::range(*field, range));
+            }
+            Must::AtLeast(field, value) => {
+                let range = Range { gte: Some(*value as f64), ..Range::default() };
+                filter.must.push(Condition::range(*field, range));
+            }
+            Must::AnyOf(field, words) => filter.must.push(Condition::matches(*field, words.clone())),
+            Must::Not(must) => filter.must_not.push(self::filter(must).into()),
+        }
+    }
+    filter
+}
+
 /// What a store is asked; `None` when there is nothing to ask by.
-fn request(alias: &str, query: &SearchQuery, points: usize, day: i64) -> Option<QueryPoints> {
-    let day = Some(day as f64);
-    let filter = Filter::must([
-        Condition::range("valid_from", Range { lte: day, ..Range::default() }),
-        Condition::range("valid_to", Range { gte: day, ..Range::default() }),
-    ]);
+fn request(alias: &str, query: &SearchQuery, points: usize, filter: &Filter) -> Option<QueryPoints> {
     let quantization = QuantizationSearchParamsBuilder::default().rescore(true).oversampling(OVERSAMPLING);
     let params = SearchParamsBuilder::default()
         .hnsw_ef(BEAM.max(points) as u64)
@@ -298,7 +449,7 @@ fn request(alias: &str, query: &SearchQuery, points: usize, day: i64) -> Option<
         0 => return None,
         1 => {
             let (vector, name) = searches.pop()?;
-            request.query(Query::new_nearest(vector)).using(name).filter(filter).params(params)
+            request.query(Query::new_nearest(vector)).using(name).filter(filter.clone()).params(params)
         }
         _ => searches.into_iter().fold(
             request.query(Query::new_rrf(RrfBuilder::default().k(FUSION as u32))),
