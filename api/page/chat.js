@@ -10,6 +10,8 @@ const REASONS = {
   complaint: "投诉",
   negative_sentiment: "连续负面情绪",
   low_confidence: "把握不足",
+  rule: "规则",
+  flow: "引导流程",
   owned_by_agent: "会话由人工负责",
   non_text: "不是文字消息",
   empty_message: "空消息",

@@ -13,12 +13,14 @@ use utoipa::ToSchema;
 use yingda_engine::{
     Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
     RankedLabel, Related, Role, SentimentScores, Timings,
+    rules::{FlowState, Progress},
 };
 
 use crate::desk::{self, Priority};
 use crate::error::ApiError;
 use crate::metrics;
 use crate::storage::{NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
+use crate::webhook::Webhook;
 
 /// Longest text, in characters.
 pub const MAX_TEXT: usize = 20_000;
@@ -39,6 +41,10 @@ const OWNED_BY_AGENT: &str = "owned_by_agent";
 const NON_TEXT: &str = "non_text";
 /// `reason` of the fixed sentence for a message without a word.
 const EMPTY: &str = "empty_message";
+/// `reason` of what a rule says.
+const RULE: &str = "rule";
+/// `reason` of what a guided flow says or asks.
+const FLOW: &str = "flow";
 /// `reason` of the fixed sentence where the reply store does not answer.
 const UNAVAILABLE: &str = "knowledge_unavailable";
 
@@ -278,11 +284,19 @@ pub struct ChatResponse {
     pub sentiment: Option<Sentiment>,
     /// Knowledge that came near, best first.
     pub matches: Vec<Match>,
-    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment` or `low_confidence`;
-    /// `owned_by_agent` when silent; `non_text` or `empty_message` where there was nothing to read; `knowledge_unavailable` where
-    /// the knowledge could not be looked at.
+    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment`, `low_confidence`,
+    /// `rule` or `flow`; `rule` or `flow` also of what these say; `owned_by_agent` when silent; `non_text` or `empty_message`
+    /// where there was nothing to read; `knowledge_unavailable` where the knowledge could not be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "track")]
+    pub rule: Option<String>,
+    /// The guided flow that decided: it says or asks something, or hands over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "track_parcel")]
+    pub flow: Option<String>,
     /// The session's open ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_id: Option<String>,
@@ -295,7 +309,8 @@ pub struct ChatResponse {
 /// An answer that has been stored.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// A [`ChatResponse`], exactly as it was first given.
+    /// A [`ChatResponse`], exactly as it was first given; when it is given again, with personal data masked in what a rule or flow
+    /// said.
     pub json: String,
     /// Whether the message had been answered before.
     pub replayed: bool,
@@ -378,6 +393,8 @@ struct Judged {
     hits: Vec<Hit>,
     timings: Timings,
     bot: Option<Bot>,
+    /// Where a flow waits when the bot has spoken, as JSON.
+    flow: Option<String>,
 }
 
 /// What the bot says.
@@ -391,13 +408,14 @@ struct Bot {
     choices: Option<Vec<ChoiceItem>>,
     reason: Option<&'static str>,
     knowledge_id: Option<String>,
+    rule: Option<String>,
+    flow: Option<String>,
     escalation: Option<(EscalationReason, String)>,
 }
 
-impl From<Decision> for Bot {
-    fn from(decision: Decision) -> Self {
-        let outcome = decision.kind().into();
-        let plain = Self {
+impl Bot {
+    fn plain(outcome: Outcome) -> Self {
+        Self {
             outcome,
             text: String::new(),
             parts: Vec::new(),
@@ -406,8 +424,16 @@ impl From<Decision> for Bot {
             choices: None,
             reason: None,
             knowledge_id: None,
+            rule: None,
+            flow: None,
             escalation: None,
-        };
+        }
+    }
+}
+
+impl From<Decision> for Bot {
+    fn from(decision: Decision) -> Self {
+        let plain = Self::plain(decision.kind().into());
         match decision {
             Decision::Reply { text, knowledge_id } => Self { text, knowledge_id, ..plain },
             Decision::Clarify { text, choices } => {
@@ -462,13 +488,14 @@ impl Drop for SessionGuard {
 pub struct Chat {
     engine: Engine,
     storage: Storage,
+    webhook: Webhook,
     locks: SessionLocks,
 }
 
 impl Chat {
     /// A chat over an engine and a database.
     pub fn new(engine: Engine, storage: Storage) -> Self {
-        Self { engine, storage, locks: SessionLocks::default() }
+        Self { engine, storage, webhook: Webhook::new(), locks: SessionLocks::default() }
     }
 
     /// Answers a message and stores both. The answer is stored when this returns.
@@ -489,19 +516,21 @@ impl Chat {
             channel: message.channel.clone(),
             profile: message.profile.clone().map(|profile| self.masked_json(profile).to_string()),
         };
-        // The owner is read, the model asked, and the owner read again when the answer is stored. A session that was given
-        // back to the bot in between must be answered after all, hence the second round.
+        // The session is read, the model asked, and the session read again when the answer is stored. One that was given back to
+        // the bot in between must be answered after all, and so must one whose flow another replica has moved; hence the second
+        // round.
         for _ in 0..3 {
             let session = self.storage.session(&message.session_id).await?;
             let judged = match session.as_ref().map(|session| session.owner) {
                 Some(Owner::Agent) => self.listen(&message).await,
                 Some(Owner::Bot) | None => self.judge(&message, session.as_ref()).await?,
             };
-            if let Some(answer) = self.store(&message, &details, judged, started).await? {
+            let flow = session.and_then(|session| session.flow);
+            if let Some(answer) = self.store(&message, &details, flow, judged, started).await? {
                 return Ok(answer);
             }
         }
-        Err(ApiError::Internal("the owner of the session kept changing while a message was answered".to_owned()))
+        Err(ApiError::Internal("the session kept changing while a message was answered".to_owned()))
     }
 
     /// What the bot makes of a message in its own session.
@@ -509,15 +538,9 @@ impl Chat {
         let Some(text) = &message.text else {
             let reason = if message.kind == MessageType::Text { EMPTY } else { NON_TEXT };
             let bot = Bot {
-                outcome: Outcome::Clarify,
                 text: message.kind.placeholder().1.to_owned(),
-                parts: Vec::new(),
-                related: Vec::new(),
-                personal: false,
-                choices: None,
                 reason: Some(reason),
-                knowledge_id: None,
-                escalation: None,
+                ..Bot::plain(Outcome::Clarify)
             };
             return Ok(Judged {
                 intents: Vec::new(),
@@ -525,22 +548,39 @@ impl Chat {
                 hits: Vec::new(),
                 timings: Timings::default(),
                 bot: Some(bot),
+                flow: session.and_then(|session| session.flow.clone()),
             });
         };
         let turns = match session {
             Some(session) => self.storage.last_turns(&session.id, session.resolved_seq, WINDOW).await?,
             None => Vec::new(),
         };
-        let conversation =
-            Conversation { turns: turns.into_iter().map(past).collect(), asker: asker(message, session) };
+        let conversation = Conversation {
+            turns: turns.into_iter().map(past).collect(),
+            asker: asker(message, session),
+            flow: session.and_then(flow_of),
+        };
         let response = self.engine.respond(&conversation, text).await?;
-        let mut bot = Bot::from(response.decision);
+        let (decision, progress) =
+            self.make_calls(message, session, &conversation, response.decision, response.flow).await;
+        let flow = progress.state.map(|state| serde_json::to_string(&state)).transpose();
+        let flow = flow.map_err(|error| ApiError::Internal(format!("a flow cannot be written as JSON: {error}")))?;
+        let mut bot = Bot { rule: response.rule, flow: progress.flow, ..Bot::from(decision) };
+        bot.text = without_nul(bot.text);
+        if bot.flow.is_some() {
+            (bot.reason, bot.choices) = (Some(FLOW), None);
+        } else if bot.rule.is_some() {
+            bot.reason = Some(RULE);
+        }
         bot.related = response.related.into_iter().map(offered).collect();
         if response.unavailable && bot.outcome == Outcome::NoAnswer {
             bot.reason = Some(UNAVAILABLE);
         }
+        // What filled a slot may be personal data.
+        bot.personal = bot.rule.is_some() || bot.flow.is_some();
         if let Some(hit) = response.hits.iter().find(|hit| Some(&hit.knowledge_id) == bot.knowledge_id.as_ref()) {
-            (bot.parts, bot.personal) = (hit.parts.clone(), hit.personal);
+            bot.parts = hit.parts.clone();
+            bot.personal |= hit.personal;
         }
         Ok(Judged {
             intents: response.understanding.intents,
@@ -548,13 +588,50 @@ impl Chat {
             hits: response.hits,
             timings: response.timings,
             bot: Some(bot),
+            flow,
         })
+    }
+
+    /// Makes the calls that a flow wants. No transaction is open meanwhile.
+    async fn make_calls(
+        &self,
+        message: &Message,
+        session: Option<&Session>,
+        conversation: &Conversation,
+        mut decision: Decision,
+        mut progress: Progress,
+    ) -> (Decision, Progress) {
+        while let Some(call) = progress.call.take() {
+            let body = serde_json::json!({
+                "session_id": message.session_id,
+                "message_id": message.message_id,
+                "user_id": message.user_id.as_ref().or_else(|| session?.user_id.as_ref()),
+                "channel": conversation.asker.channel.as_deref().unwrap_or("api"),
+                "slots": call.send,
+            });
+            match self.webhook.call(&call, &body).await {
+                // A flow that a reload took away meanwhile ends as if the call had failed.
+                Ok(answer) => {
+                    if let Some(next) = self.engine.answered(&call, &answer, &conversation.asker) {
+                        (decision, progress) = next;
+                    }
+                }
+                Err(error) => tracing::warn!(flow = call.flow(), %error, "the call of a flow failed"),
+            }
+        }
+        (decision, progress)
     }
 
     /// What is understood of a message that a person will answer. The message counts even when the model does not.
     async fn listen(&self, message: &Message) -> Judged {
-        let mut judged =
-            Judged { intents: Vec::new(), sentiment: None, hits: Vec::new(), timings: Timings::default(), bot: None };
+        let mut judged = Judged {
+            intents: Vec::new(),
+            sentiment: None,
+            hits: Vec::new(),
+            timings: Timings::default(),
+            bot: None,
+            flow: None,
+        };
         let Some(text) = &message.text else { return judged };
         let started = Instant::now();
         match self.engine.understand(vec![text.clone()]).await {
@@ -571,11 +648,13 @@ impl Chat {
         judged
     }
 
-    /// Stores message and answer in one transaction. `None`: the session is the bot's again, ask it.
+    /// Stores message, answer and flow in one transaction. `None`: the session is the bot's again, or its flow is no longer `flow`,
+    /// from which the answer came; ask again.
     async fn store(
         &self,
         message: &Message,
         details: &SessionDetails,
+        flow: Option<String>,
         judged: Judged,
         started: Instant,
     ) -> Result<Option<Answer>, ApiError> {
@@ -590,6 +669,7 @@ impl Chat {
         }
         let bot = match (session.owner, judged.bot) {
             (Owner::Bot, None) => return Ok(None),
+            (Owner::Bot, Some(_)) if session.flow != flow => return Ok(None),
             (Owner::Bot, Some(bot)) => Some(bot),
             // A person has taken over meanwhile: the bot does not speak.
             (Owner::Agent, _) => None,
@@ -648,6 +728,8 @@ impl Chat {
                 })
                 .collect(),
             reason: bot.as_ref().map_or(Some(OWNED_BY_AGENT), |bot| bot.reason).map(str::to_owned),
+            rule: bot.as_ref().and_then(|bot| bot.rule.clone()),
+            flow: bot.as_ref().and_then(|bot| bot.flow.clone()),
             ticket_id,
             model: model.clone(),
             timings: TimingsBody {
@@ -673,6 +755,9 @@ impl Chat {
         };
         tx.add_turn(&mut session, Role::User, user).await?;
         if let Some(bot) = bot {
+            if judged.flow != session.flow {
+                tx.set_flow(&mut session, judged.flow).await?;
+            }
             let turn = NewTurn {
                 text: if bot.personal { self.engine.mask(&bot.text) } else { bot.text },
                 decision: Some(bot.outcome.as_str().to_owned()),
@@ -737,6 +822,12 @@ pub(crate) fn top(intents: Vec<RankedLabel>) -> Vec<IntentScore> {
         .collect()
 }
 
+/// Where the session's flow waits. One that this version cannot read is over.
+fn flow_of(session: &Session) -> Option<FlowState> {
+    let state = serde_json::from_str(session.flow.as_deref()?);
+    state.inspect_err(|_| tracing::warn!("a session's flow cannot be read and is over")).ok()
+}
+
 fn offered(related: Related) -> RelatedItem {
     let done = if related.bought { "买" } else { "看" };
     RelatedItem {
@@ -778,8 +869,8 @@ fn text_of(value: &serde_json::Value) -> Option<String> {
 
 /// A stored turn as the policy needs it.
 fn past(turn: Turn) -> PastTurn {
-    // The fixed sentences for pictures and empty messages are no clarifying questions.
-    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY | UNAVAILABLE));
+    // The fixed sentences for pictures and empty messages are no clarifying questions, and neither is what a flow asks.
+    let fixed = matches!(turn.reason.as_deref(), Some(NON_TEXT | EMPTY | FLOW | UNAVAILABLE));
     let decision = match turn.decision.as_deref() {
         _ if fixed => None,
         Some("reply") => Some(DecisionKind::Reply),

@@ -46,6 +46,9 @@ pub struct Flags {
     /// Collection on the Qdrant server [default: yingda]
     #[arg(long, env = "YINGDA_QDRANT_COLLECTION", value_name = "NAME", global = true)]
     pub qdrant_collection: Option<String>,
+    /// File of rules and guided flows
+    #[arg(long, env = "YINGDA_RULES", value_name = "FILE", global = true)]
+    pub rules: Option<PathBuf>,
     /// Milliseconds after which a search on the Qdrant server is given up, and a message answered without it [default: 2000]
     #[arg(long, env = "YINGDA_QDRANT_DEADLINE_MS", value_name = "N", global = true)]
     pub qdrant_deadline_ms: Option<u64>,
@@ -93,6 +96,7 @@ struct FileConfig {
     qdrant: Option<String>,
     qdrant_api_key: Option<String>,
     qdrant_collection: Option<String>,
+    rules: Option<PathBuf>,
     qdrant_deadline_ms: Option<u64>,
     qdrant_shards: Option<u32>,
     qdrant_copies: Option<u32>,
@@ -122,6 +126,8 @@ pub struct Config {
     /// Where replies are kept.
     #[serde(skip)]
     pub store: StoreConfig,
+    /// File of rules and guided flows.
+    pub rules: Option<PathBuf>,
     /// Ask for no key.
     pub open: bool,
     /// Serve the sample shop: an empty store is filled with its knowledge.
@@ -181,6 +187,7 @@ impl Config {
             database: None,
             store: StoreConfig::Edge { path: data.join("store") },
             data,
+            rules: None,
             open: true,
             sample: false,
             max_in_flight: 512,
@@ -306,6 +313,7 @@ impl Config {
             model,
             database,
             store,
+            rules: said_path(flags.rules).or(file.rules),
             open,
             sample,
             max_in_flight,

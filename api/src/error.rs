@@ -129,6 +129,9 @@ pub enum ApiError {
     /// The model does not answer any more.
     #[error("{0}")]
     ModelUnavailable(String),
+    /// The rules file cannot be used.
+    #[error("{0}")]
+    RulesWrong(String),
     /// The new model could not be loaded; the old one is still served.
     #[error("reload: {0}")]
     ReloadFailed(String),
@@ -204,6 +207,7 @@ impl ApiError {
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
             Self::Storage(_) => ("storage_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::ModelUnavailable(_) => ("model_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::RulesWrong(_) => ("rules_wrong", StatusCode::UNPROCESSABLE_ENTITY),
             Self::ReloadFailed(_) => ("reload_failed", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -289,6 +293,10 @@ impl ApiError {
                 ("数据库暂时不可用，消息没有保存".into(), "请稍后重试；原因见服务日志中的同一 x-request-id。")
             }
             Self::ModelUnavailable(_) => ("模型已停止工作".into(), "请重启服务；原因见服务日志中的同一 x-request-id。"),
+            Self::RulesWrong(problems) => (
+                format!("规则文件不能使用，仍在使用原来的规则：{problems}"),
+                "请修改规则文件后再次重新加载；写法见 docs/rules.md。",
+            ),
             Self::ReloadFailed(_) => {
                 ("新模型未能加载，仍在使用原来的模型".into(), "原因见服务日志中的同一 x-request-id。")
             }
@@ -427,6 +435,7 @@ mod tests {
             (ApiError::Stopping, "stopping", 503),
             (ApiError::Storage(storage()), "storage_unavailable", 503),
             (ApiError::ModelUnavailable("secret detail".into()), "model_unavailable", 503),
+            (ApiError::RulesWrong("x".into()), "rules_wrong", 422),
             (ApiError::ReloadFailed("secret detail".into()), "reload_failed", 500),
             (ApiError::Internal("secret detail".into()), "internal", 500),
         ]
@@ -443,7 +452,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 31);
+        assert_eq!(all.len(), 32);
     }
 
     #[test]

@@ -17,7 +17,9 @@ mod http;
 pub mod knowledge;
 mod metrics;
 pub mod questions;
+pub mod rules;
 pub mod storage;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -37,6 +39,7 @@ use crate::data::{DataError, DataLock};
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;
+use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
 
 /// Why the service does not start, or stopped.
@@ -60,6 +63,9 @@ pub enum StartError {
     /// A file of labelled questions.
     #[error(transparent)]
     Questions(#[from] QuestionsError),
+    /// The rules file.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The sample's knowledge file.
     #[error("--sample looks for {SAMPLE_KNOWLEDGE}, which is not there: run yingda in the repository root")]
     NoSample,
@@ -105,6 +111,7 @@ impl StartError {
             | Self::Data(_)
             | Self::Knowledge(_)
             | Self::Questions(_)
+            | Self::Rules(_)
             | Self::Base(_)
             | Self::NoSample
             | Self::Listen { .. } => true,
@@ -172,6 +179,7 @@ pub async fn open_state(config: Config) -> Result<AppState, StartError> {
     if config.sample && engine.info().knowledge_entries == 0 {
         fill_with_sample(&base).await?;
     }
+    rules::put_to_use(rules::load(&config, &engine)?, &engine);
     Ok(AppState::new(config, engine, storage, base, prometheus, lock))
 }
 
@@ -220,9 +228,12 @@ pub async fn serve(
         let state = state.clone();
         async move {
             let mut ticks = tokio::time::interval(Duration::from_secs(5));
+            let mut minutes = tokio::time::interval(Duration::from_secs(60));
             loop {
-                ticks.tick().await;
-                state.run_upkeep();
+                tokio::select! {
+                    _ = ticks.tick() => state.run_upkeep(),
+                    _ = minutes.tick() => state.forget_flows().await,
+                }
             }
         }
     });

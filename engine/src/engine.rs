@@ -18,12 +18,13 @@ use crate::{
     Asker, Conversation, Decision, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel,
     Related, Response, Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
     follow_up::Earlier,
-    policy::{Gates, Situation, decide},
+    policy::{Gates, Situation},
     ranking::{
         LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
         features::{Features, Question},
         tune,
     },
+    rules::{self, Call, Progress, Rules, Typed, Verdict},
     store::{Candidate, Change, Contents, Method, ReplyStore, Scope, SearchQuery, Store, StoredReply, check_model},
     terms::Terms,
     worker::{Done, Worker},
@@ -72,6 +73,7 @@ struct Shared {
     entries: AtomicUsize,
     /// The second stage that goes with what is in the store.
     tuning: RwLock<Arc<Tuning>>,
+    rules: RwLock<Arc<Rules>>,
     /// Whether the store answered when it was last asked.
     reachable: AtomicBool,
     closed: AtomicBool,
@@ -109,9 +111,9 @@ impl Engine {
             check_model(&store, contents.as_ref(), &folder.model_id)?;
         }
         let serving = RwLock::new(Arc::new(make_serving(folder, &config, &store).await?));
-        let (entries, tuning) = (AtomicUsize::new(0), RwLock::default());
+        let (entries, tuning, rules) = (AtomicUsize::new(0), RwLock::default(), RwLock::default());
         let (reachable, closed) = (AtomicBool::new(true), AtomicBool::new(false));
-        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, reachable, closed }));
+        let engine = Self(Arc::new(Shared { config, store, serving, entries, tuning, rules, reachable, closed }));
         engine.note(contents);
         Ok(engine)
     }
@@ -130,6 +132,37 @@ impl Engine {
     /// The second stage in use.
     pub fn tuning(&self) -> Arc<Tuning> {
         self.0.tuning.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checks what a file of rules says, without using it. The intents that it names should be the model's, but need not.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a sentence each, with the rule or flow and the field.
+    pub fn check_rules(&self, file: serde_json::Value) -> Result<Rules, Vec<String>> {
+        let serving = self.serving();
+        Rules::new(file, |text| serving.folder.tokenizer.contract().model_text(text))
+    }
+
+    /// Uses other rules from now on.
+    pub fn set_rules(&self, rules: Rules) {
+        for (rule, intent) in rules.unknown_intents(&self.serving().info.intents) {
+            tracing::warn!(rule, intent, "a rule names an intent that the model does not know");
+        }
+        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.0.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on with a flow whose call was answered. `None` when the rules no longer have that flow.
+    pub fn answered(
+        &self,
+        call: &Call,
+        answer: &serde_json::Map<String, serde_json::Value>,
+        asker: &Asker,
+    ) -> Option<(Decision, Progress)> {
+        self.rules().answered(call, answer, asker, &self.0.config.policy, now())
     }
 
     fn serving(&self) -> Arc<Serving> {
@@ -330,7 +363,8 @@ impl Engine {
             answers: policy.answers.unwrap_or(self.tuning().thresholds),
             guarantee: serving.guarantee.as_ref(),
         };
-        let decision = decide(&situation, policy, gates);
+        let verdict = rules::decide(&self.rules(), Typed { text, now: now() }, &situation, policy, gates);
+        let Verdict { decision, rule, progress: flow } = verdict;
         let related = match (&decision, asked) {
             (Decision::Reply { knowledge_id: Some(answered), .. }, Some(asked)) => {
                 self.related(&serving, &asked, answered, asker, scope).await
@@ -338,7 +372,7 @@ impl Engine {
             _ => Vec::new(),
         };
         timings.total_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Response { decision, understanding, hits, related, relevant, unavailable, timings })
+        Ok(Response { decision, rule, flow, understanding, hits, related, relevant, unavailable, timings })
     }
 
     /// Entries about products that the customer bought or looked at: those of the present intent and near to the message first. An
@@ -698,6 +732,11 @@ async fn make_serving(folder: Arc<ModelFolder>, config: &EngineConfig, store: &S
     };
     let worker = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::WorkerStopped)??;
     Ok(Serving { folder, worker, thresholds, guarantee, info })
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// Today in UTC+8, where the customers are, as `YYYYMMDD`.

@@ -1,12 +1,13 @@
 //! What happens at reply time: understand a message, retrieve replies, decide. No HTTP and no SQL here.
 //!
-//! [`Engine::respond`] is the whole story in one function; [`policy::decide`] is the pure heart of it.
+//! [`Engine::respond`] is the whole story in one function; [`rules::decide`] and [`policy::decide`] are the pure heart of it.
 
 mod engine;
 mod error;
 mod follow_up;
 pub mod policy;
 pub mod ranking;
+pub mod rules;
 pub mod slots;
 pub mod store;
 pub mod terms;

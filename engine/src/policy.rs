@@ -171,7 +171,7 @@ pub struct Gates<'a> {
     pub guarantee: Option<&'a Guarantee>,
 }
 
-/// Decides. The first rule that fits holds:
+/// Decides without the rules of a file, which [`crate::rules::decide`] puts between 1 and 2. The first that fits holds:
 ///
 /// 1. A word that must reach a person, a wish for a person, a complaint, or negative over the last turns: hand over.
 /// 2. An acknowledgement: a short fixed reply.
@@ -186,14 +186,23 @@ pub struct Gates<'a> {
 /// not be certified, unless the message is nearly word for word a question of the knowledge. Handing over to a person is no
 /// automatic answer: for that the lower of the two thresholds is enough.
 pub fn decide(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>) -> Decision {
+    person(situation, config, gates).unwrap_or_else(|| unruled(situation, config, gates))
+}
+
+/// The hand-over of what must reach a person, which comes before everything else.
+pub(crate) fn person(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>) -> Option<Decision> {
     let unhappy = situation.sentiment.negative >= gates.thresholds.negative;
-    if let Some((reason, detail)) = must_reach_person(situation, config, gates) {
-        let text = match reason {
-            EscalationReason::PersonRequested | EscalationReason::LowConfidence if !unhappy => &config.escalate_text,
-            _ => &config.apologise_text,
-        };
-        return Decision::Escalate { text: text.clone(), reason, detail };
-    }
+    let (reason, detail) = must_reach_person(situation, config, gates)?;
+    let text = match reason {
+        EscalationReason::PersonRequested | EscalationReason::LowConfidence if !unhappy => &config.escalate_text,
+        _ => &config.apologise_text,
+    };
+    Some(Decision::Escalate { text: text.clone(), reason, detail })
+}
+
+/// What is decided where neither a person must take over nor a rule or flow speaks ([`crate::rules::decide`]).
+pub(crate) fn unruled(situation: &Situation<'_>, config: &PolicyConfig, gates: Gates<'_>) -> Decision {
+    let unhappy = situation.sentiment.negative >= gates.thresholds.negative;
     if is_one_of(situation.text, &config.acknowledgements) {
         return Decision::Reply { text: config.acknowledge_text.clone(), knowledge_id: None };
     }
@@ -234,7 +243,7 @@ fn must_reach_person(
     for word in &config.harmless_words {
         text = text.replace(word.as_str(), " ");
     }
-    let found = |words: &[String]| words.iter().find(|word| text.contains(word.as_str())).cloned();
+    let found = |words: &[String]| words.iter().find(|word| says(&text, word)).cloned();
     if let Some(word) = found(&config.handoff_words) {
         return Some((EscalationReason::HandoffWord, word));
     }
@@ -313,8 +322,18 @@ fn gap(intents: &[RankedLabel]) -> f32 {
     }
 }
 
+/// Whether a text contains a word. A number is one only by itself: 12345 is not among the digits of an order number.
+fn says(text: &str, word: &str) -> bool {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let number = word.bytes().all(|byte| byte.is_ascii_digit());
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
+        !(number && (digit(before) || digit(after)))
+    })
+}
+
 /// Whether a message is nothing but one of `words`, blanks and punctuation aside.
-fn is_one_of(text: &str, words: &[String]) -> bool {
+pub(crate) fn is_one_of(text: &str, words: &[String]) -> bool {
     let bare: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
     words.contains(&bare)
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::slots;
+use crate::{
+    rules::{FlowState, Progress},
+    slots,
+};
 
 /// Who wrote a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +284,8 @@ pub struct Conversation {
     pub turns: Vec<PastTurn>,
     /// Who asks.
     pub asker: Asker,
+    /// Where a guided flow waits for the customer, if one does.
+    pub flow: Option<FlowState>,
 }
 
 /// The three decisions, without their content.
@@ -313,6 +318,10 @@ pub enum EscalationReason {
     NegativeSentiment,
     /// Low confidence, again after a clarifying question.
     LowConfidence,
+    /// A rule of the rules file says so.
+    Rule,
+    /// A guided flow got no further, or says so.
+    Flow,
 }
 
 impl EscalationReason {
@@ -324,6 +333,8 @@ impl EscalationReason {
             Self::Complaint => "complaint",
             Self::NegativeSentiment => "negative_sentiment",
             Self::LowConfidence => "low_confidence",
+            Self::Rule => "rule",
+            Self::Flow => "flow",
         }
     }
 }
@@ -430,6 +441,10 @@ pub struct Timings {
 pub struct Response {
     /// What to do.
     pub decision: Decision,
+    /// The rule that decided, if one did.
+    pub rule: Option<String>,
+    /// What became of the session's guided flow. With a call in it, `decision` is for when that fails.
+    pub flow: Progress,
     /// What was understood.
     pub understanding: Understanding,
     /// What was found, likeliest first, one hit per knowledge entry.

@@ -4,6 +4,7 @@
 mod answers;
 mod arrows;
 mod benchmarks;
+mod flows;
 mod formats;
 mod golden;
 mod judging;

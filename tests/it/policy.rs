@@ -304,6 +304,16 @@ fn unsure_asks_once_and_then_hands_over() {
 }
 
 #[test]
+fn a_number_is_a_word_only_by_itself() {
+    for text in ["12315", "我打12345了", "再不处理就12315。", "起诉20261234567890"] {
+        assert_eq!(run(&Case { text, ..Case::default() }), "handoff_word", "{text}");
+    }
+    for text in ["20261234567890", "订单123150", "单号112315", "12345612345"] {
+        assert_eq!(run(&Case { text, ..Case::default() }), "reply a", "{text}");
+    }
+}
+
+#[test]
 fn acknowledgements_want_no_answer_of_their_own() {
     for text in ["好的", "嗯嗯", "OK".to_lowercase().leak(), "好的。", "知道了~"] {
         assert_eq!(

@@ -906,6 +906,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::Stopping, "stopping", 503),
         (ApiError::Storage(StorageError::Slow), "storage_unavailable", 503),
         (ApiError::ModelUnavailable("x".into()), "model_unavailable", 503),
+        (ApiError::RulesWrong("x".into()), "rules_wrong", 422),
         (ApiError::ReloadFailed("x".into()), "reload_failed", 500),
         (ApiError::Internal("x".into()), "internal", 500),
     ];
@@ -922,6 +923,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
+            | ApiError::RulesWrong(_)
             | ApiError::ReloadFailed(_)
             | ApiError::Internal(_) => {}
         }
@@ -943,7 +945,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 31);
+    assert_eq!(seen.len(), 32);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

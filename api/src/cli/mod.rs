@@ -282,6 +282,9 @@ async fn ask(flags: Flags, text: String, json: bool) -> Result<(), StartError> {
     let config = Config::load(flags, ServeFlags::default())?;
     let _lock = lock_data(&config, false)?;
     let engine = open_engine(&config).await?;
+    if let Some(rules) = yingda::rules::load(&config, &engine)? {
+        engine.set_rules(rules);
+    }
     let response = engine.respond(&Conversation::default(), text).await;
     let model = engine.info().model_id;
     engine.close().await;
@@ -307,6 +310,8 @@ fn as_json(response: &Response, model: &str) -> serde_json::Value {
         "choices": choices,
         "reason": reason,
         "knowledge_id": knowledge_id,
+        "rule": response.rule,
+        "flow": response.flow.flow,
         "intents": response.understanding.intents,
         "sentiment": response.understanding.sentiment,
         "matches": response.hits,
@@ -324,7 +329,9 @@ fn print(response: &Response, model: &str) {
         Decision::NoAnswer { .. } => "no answer".to_owned(),
         Decision::Escalate { reason, detail, .. } => format!("escalate ({}: {detail})", reason.as_str()),
     };
-    say!("decision   {decision}");
+    let by = [("rule", &response.rule), ("flow", &response.flow.flow)];
+    let by: String = by.iter().filter_map(|(kind, id)| Some(format!(", {kind} {}", id.as_ref()?))).collect();
+    say!("decision   {decision}{by}");
     say!("reply      {}", response.decision.text());
     if let Decision::Clarify { choices, .. } = &response.decision {
         for choice in choices {

@@ -85,7 +85,10 @@ impl Priority {
         match reason {
             EscalationReason::HandoffWord => Self::Urgent,
             EscalationReason::Complaint | EscalationReason::NegativeSentiment => Self::High,
-            EscalationReason::PersonRequested | EscalationReason::LowConfidence => Self::Medium,
+            EscalationReason::PersonRequested
+            | EscalationReason::LowConfidence
+            | EscalationReason::Rule
+            | EscalationReason::Flow => Self::Medium,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::extract::{Admin, ApiJson, ApiPath};
 use crate::auth::{self, Role};
 use crate::chat::checked_id;
 use crate::error::{ApiError, ErrorBody};
+use crate::rules;
 use crate::storage::{KeyRecord, rfc3339};
 
 /// What is served.
@@ -99,21 +100,26 @@ pub(super) struct KeysBody {
     keys: Vec<KeyBody>,
 }
 
-/// Serve a new model without a restart
+/// Serve a new model and new rules without a restart
 ///
-/// Reads the model folder again. If that fails, the old model is still served.
+/// Reads the model folder and the rules file again. If either cannot be used, the old ones are still served.
 #[utoipa::path(
     post, path = "/v1/admin/reload", tag = "admin", security(("api_key" = [])),
     responses(
         (status = 200, description = "What is served now", body = InfoBody),
+        (status = 422, description = "The rules file cannot be used; the message says all that is wrong", body = ErrorBody),
         (status = 500, description = "The new model cannot be loaded", body = ErrorBody),
     )
 )]
 pub(super) async fn reload(State(state): State<AppState>, _admin: Admin) -> Result<Json<InfoBody>, ApiError> {
-    let engine = state.0.engine.clone();
-    let info = state
-        .finish(async move { engine.reload().await.map_err(|error| ApiError::ReloadFailed(error.to_string())) })
-        .await?;
+    let (engine, config) = (state.0.engine.clone(), state.0.config.clone());
+    let reload = async move {
+        let rules = rules::load(&config, &engine).map_err(|error| ApiError::RulesWrong(error.to_string()))?;
+        let info = engine.reload().await.map_err(|error| ApiError::ReloadFailed(error.to_string()))?;
+        rules::put_to_use(rules, &engine);
+        Ok(info)
+    };
+    let info = state.finish(reload).await?;
     state.0.model_stopped.store(false, Ordering::Relaxed);
     Ok(Json(info.into()))
 }

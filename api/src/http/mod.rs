@@ -26,7 +26,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
-use yingda_engine::Engine;
+use yingda_engine::{Engine, rules::PATIENCE_MINUTES};
 
 use crate::chat::Chat;
 use crate::config::Config;
@@ -35,7 +35,7 @@ use crate::desk::Desk;
 use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::metrics;
-use crate::storage::Storage;
+use crate::storage::{Storage, now};
 
 /// Largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
@@ -126,6 +126,14 @@ impl AppState {
 
     pub(crate) fn run_upkeep(&self) {
         self.0.prometheus.run_upkeep();
+    }
+
+    /// Forgets what customers gave to flows that they did not end.
+    pub(crate) async fn forget_flows(&self) {
+        let before = now() - PATIENCE_MINUTES * 60_000;
+        if let Err(error) = self.0.storage.forget_flows(before).await {
+            tracing::warn!(%error, "flows that wait no longer are not forgotten yet");
+        }
     }
 
     /// The right to do one piece of work to its end, also when its caller leaves.

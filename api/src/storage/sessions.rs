@@ -32,6 +32,8 @@ pub struct Session {
     pub owner_agent: Option<String>,
     /// What the caller said of the customer, masked JSON.
     pub profile: Option<String>,
+    /// Where a guided flow waits for the customer, as JSON. Not masked: it may hold an order or phone number.
+    pub flow: Option<String>,
     /// Number of the last turn.
     pub last_seq: i64,
     /// Turns up to this one were settled by a resolution.
@@ -124,6 +126,7 @@ fn session(row: &AnyRow) -> Result<Session, StorageError> {
         },
         owner_agent: row.try_get("owner_agent")?,
         profile: row.try_get("profile")?,
+        flow: row.try_get("flow")?,
         last_seq: row.try_get("last_seq")?,
         resolved_seq: row.try_get("resolved_seq")?,
         resolved_at: row.try_get("resolved_at")?,
@@ -213,6 +216,19 @@ impl Storage {
             .fetch_optional(&self.readers)
             .await?;
         Ok(row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?.flatten())
+    }
+
+    /// Forgets the flows of sessions in which nothing has happened since `before`: they have waited in vain.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn forget_flows(&self, before: i64) -> Result<(), StorageError> {
+        sqlx::query("UPDATE sessions SET flow = NULL WHERE flow IS NOT NULL AND updated_at < $1")
+            .bind(before)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
     }
 
     /// How often the bot answered with each knowledge entry; one that never answered is not among them.
@@ -342,6 +358,21 @@ impl Tx {
         Ok(seq)
     }
 
+    /// Notes where the flow of a locked session waits, or that none does.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn set_flow(&mut self, session: &mut Session, flow: Option<String>) -> Result<(), StorageError> {
+        sqlx::query("UPDATE sessions SET flow = $2 WHERE id = $1")
+            .bind(session.id.as_str())
+            .bind(flow.as_deref())
+            .execute(self.connection())
+            .await?;
+        session.flow = flow;
+        Ok(())
+    }
+
     /// Gives a locked session to people: to nobody yet, or to one of them.
     ///
     /// # Errors
@@ -358,7 +389,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives a locked session back to the engine and settles all turns so far, so that an old hand-over is not judged again.
+    /// Gives a locked session back to the engine and settles all turns so far, so that an old hand-over is not judged again and
+    /// no flow goes on with what is settled.
     ///
     /// # Errors
     ///
@@ -366,8 +398,8 @@ impl Tx {
     pub async fn give_to_bot(&mut self, session: &mut Session) -> Result<(), StorageError> {
         let at = now();
         sqlx::query(
-            "UPDATE sessions SET owner = 'bot', owner_agent = NULL, resolved_seq = last_seq, resolved_at = $2, \
-             updated_at = $3 WHERE id = $1",
+            "UPDATE sessions SET owner = 'bot', owner_agent = NULL, flow = NULL, resolved_seq = last_seq, \
+             resolved_at = $2, updated_at = $3 WHERE id = $1",
         )
         .bind(session.id.as_str())
         .bind(at)
@@ -376,6 +408,7 @@ impl Tx {
         .await?;
         session.owner = Owner::Bot;
         session.owner_agent = None;
+        session.flow = None;
         session.resolved_seq = session.last_seq;
         session.resolved_at = Some(at);
         Ok(())
