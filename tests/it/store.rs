@@ -700,6 +700,61 @@ async fn all_homes_give_the_same_answers() {
 
 // In this process only.
 
+/// A copy into another home and back is the same, also where it was interrupted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_is_copied_from_home_to_home() {
+    let stand_in = StandIn::start(None);
+    let server = RealServer::from_environment();
+    let servers = [Some(at(&stand_in, None)), server.as_ref().map(RealServer::config)];
+    for config in servers.into_iter().flatten() {
+        let folder = TempDir::new().unwrap();
+        let here = Arc::new(open(&edge(&folder.path().join("a"))).await);
+        let there = Arc::new(open(&config).await);
+        let back = open(&edge(&folder.path().join("b"))).await;
+        let error = here.copy_to(&there, |_, _| {}).await.unwrap_err().to_string();
+        assert!(error.contains("nothing to copy"), "{error}");
+
+        fill(&here, entries_at(directions(3, 6_000), "条")).await;
+        let first = here.contents().await.unwrap().unwrap();
+        let counts = Contents { entries: 6_000, wordings: 6_000, ..first };
+        here.apply(change(
+            &counts,
+            7,
+            vec![answering("条000", "新的", 0.5), reply("丁", at_cosine(0.8))],
+            &["条000", "条001"],
+        ))
+        .await
+        .unwrap();
+        fill(&there, entries_at(directions(4, 3), "旧")).await;
+
+        // The reader gives up in the middle; what was there is served on.
+        let interrupted = tokio::spawn({
+            let (here, there) = (Arc::clone(&here), Arc::clone(&there));
+            async move { here.copy_to(&there, |done, _| assert!(done < 5_500, "interrupted")).await }
+        });
+        assert!(interrupted.await.unwrap_err().is_panic());
+        assert_eq!(search(&there, 10, TODAY).await.len(), 3, "nothing was switched");
+
+        let copied = here.copy_to(&there, |_, _| {}).await.unwrap();
+        assert_eq!((copied.points, copied.resumed), (6_000, 5_120));
+        assert!(copied.largest_difference < 1e-5, "{copied:?}");
+        assert_eq!(whole(&there).await, whole(&here).await);
+        let again = there.copy_to(&back, |_, _| {}).await.unwrap();
+        assert_eq!((again.points, again.resumed, &again.checksum), (6_000, 0, &copied.checksum));
+        for question in directions(5, 10) {
+            let answers = [near(&here, question.clone(), 5).await, near(&back, question, 5).await];
+            assert_eq!(ids(&answers[0]), ids(&answers[1]));
+        }
+        // A copy is a store like any other.
+        let contents = back.contents().await.unwrap().unwrap();
+        assert_eq!((contents.release, contents.added, contents.retired.len()), (7, 0, 0));
+        back.apply(change(&contents, 8, vec![answering("丁", "改了", 0.8)], &["丁"])).await.unwrap();
+        assert!(search(&back, 10, TODAY).await.iter().any(|hit| hit.answer == "改了"));
+        here.copy_to(&there, |_, _| {}).await.unwrap();
+        assert_eq!(whole(&there).await, whole(&here).await, "the same once more, over what is served");
+    }
+}
+
 fn generations(root: &Path) -> Vec<String> {
     let names = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with("gen-")).collect()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,9 +14,10 @@ use yingda::config::{Config, Flags, ServeFlags};
 use yingda::knowledge::check::{self, CheckSettings, Finding, FoundWording};
 use yingda::knowledge::{self, Counts, KnowledgeError};
 use yingda::storage::Storage;
+use yingda_engine::store::{Copied, ReplyStore as _, ServerSettings, Store};
 use yingda_engine::{Engine, EngineConfig, StoreConfig};
 
-use super::{line, wrong};
+use super::{Shown, line, wrong};
 
 #[derive(Subcommand)]
 pub(super) enum Knowledge {
@@ -39,6 +41,27 @@ pub(super) enum Knowledge {
         #[arg(long)]
         force: bool,
     },
+    /// Copy a reply store, between this machine and a Qdrant server for instance; no model is needed
+    ///
+    /// What stands there is served on until all has arrived and is then replaced. An interrupted copy goes on where it was. In the
+    /// end both are read and compared.
+    Copy {
+        /// Store to copy: a folder such as yingda-data/store, or http://HOST:6334
+        #[arg(long, value_name = "STORE")]
+        from: String,
+        /// Store to write: a folder such as yingda-data/store, or http://HOST:6334
+        #[arg(long, value_name = "STORE")]
+        to: String,
+        /// Collection of `--from`, where it is a server
+        #[arg(long, default_value = "yingda", value_name = "NAME")]
+        from_collection: String,
+        /// Collection of `--to`, where it is a server
+        #[arg(long, default_value = "yingda", value_name = "NAME")]
+        to_collection: String,
+        /// Print the outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look for contradictions, misplaced wordings, and entries that are out of date or never used; needs a model
     ///
     /// Exit code 1 if anything is found. Use is looked up in the database, if there is one and it holds at least 1000 answers.
@@ -61,6 +84,10 @@ pub(super) async fn run(flags: Flags, command: Knowledge) -> Result<ExitCode, St
     match command {
         Knowledge::Validate { file, json } => validate(&file, json),
         Knowledge::Convert { from, to, force } => convert(&from, &to, force),
+        Knowledge::Copy { from, to, from_collection, to_collection, json } => {
+            let (from, to) = (place(&flags, from, from_collection), place(&flags, to, to_collection));
+            copy(&from, &to, json).await
+        }
         Knowledge::Check { file, same, margin, json } => {
             let settings = CheckSettings { same, margin, ..CheckSettings::default() };
             check(flags, &file, settings, json).await
@@ -96,6 +123,56 @@ fn convert(from: &Path, to: &Path, force: bool) -> Result<ExitCode, StartError> 
     let entries = knowledge::read(from)?;
     knowledge::write(to, &entries, force)?;
     line(format_args!("wrote {} entries of {} to {}", entries.len(), from.display(), to.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A store by its address. Both servers get the key and the settings of this command.
+fn place(flags: &Flags, address: String, collection: String) -> StoreConfig {
+    if !address.starts_with("http://") && !address.starts_with("https://") {
+        return StoreConfig::Edge { path: address.into() };
+    }
+    let settings =
+        ServerSettings { shards: flags.qdrant_shards, copies: flags.qdrant_copies, ..ServerSettings::default() };
+    StoreConfig::Server { url: address, api_key: flags.qdrant_api_key.clone(), collection, settings }
+}
+
+async fn copy(from: &StoreConfig, to: &StoreConfig, json: bool) -> Result<ExitCode, StartError> {
+    if from == to {
+        return Err(wrong("--from and --to are the same store; name two".to_owned()));
+    }
+    if let StoreConfig::Edge { path } = from
+        && !path.is_dir()
+    {
+        return Err(wrong(format!("--from {} is no folder; name the folder `store` in a data folder", path.display())));
+    }
+    let (source, target) = (Store::open(from).await?, Store::open(to).await?);
+    let wordings = source.contents().await?.map_or(0, |contents| contents.wordings);
+    let (copying, comparing) = (Shown::new(wordings, "wordings copied"), Shown::new(wordings, "wordings compared"));
+    let last = AtomicUsize::new(0);
+    let compared = AtomicBool::new(false);
+    let copied = source
+        .copy_to(&target, |done, _| {
+            // It counts twice from the beginning.
+            if done < last.swap(done, Ordering::Relaxed) {
+                copying.end();
+                compared.store(true, Ordering::Relaxed);
+            }
+            if compared.load(Ordering::Relaxed) { comparing.at(done) } else { copying.at(done) }
+        })
+        .await;
+    copying.end();
+    comparing.end();
+    let Copied { points, resumed, checksum, largest_difference } = copied?;
+    if json {
+        let outcome = json!({
+            "wordings": points, "resumed": resumed, "checksum": checksum, "largest_difference": largest_difference,
+        });
+        line(format_args!("{outcome:#}"));
+    } else {
+        line(format_args!("copied {points} wordings ({resumed} of them by an earlier, interrupted copy)"));
+        line(format_args!("both stores were read and are the same: checksum {checksum}"));
+        line(format_args!("numbers of embeddings differ by {largest_difference:.1e} at most"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,12 +26,14 @@ use qdrant_edge::{
     VectorStructInternal, Vectors, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
 };
 
+use uuid::Uuid;
+
 use super::{
     BEAM, CHUNK, Candidate, Change, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, Must,
-    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, StoredReply, check_change,
-    check_model, conditions, cosine, current, distinct, group, now, point_id, rubbish,
+    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, StoredPoint, StoredReply,
+    check_change, check_model, conditions, copy::Progress, cosine, current, group, now, rubbish,
 };
-use crate::{EngineError, KnowledgeEntry, ranking::Tuning, terms::Terms};
+use crate::{EngineError, ranking::Tuning, terms::Terms};
 
 /// Replies in a folder of this machine.
 pub struct EdgeStore {
@@ -143,10 +145,10 @@ impl ReplyStore for EdgeStore {
         blocking(move || generation.search(&query, entries, &scope).map_err(|message| failed(&root, message))).await
     }
 
-    async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+    async fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
         let Some(generation) = self.current() else { return Ok(Vec::new()) };
         let root = self.root.clone();
-        blocking(move || distinct(generation.payloads().map_err(|message| failed(&root, message))?)).await
+        blocking(move || generation.page(after, limit).map_err(|message| failed(&root, message))).await
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
@@ -190,6 +192,82 @@ impl ReplyStore for EdgeStore {
     }
 }
 
+/// A copy that is arriving, in `STORE/copy-<what it is of>/`.
+pub(super) struct EdgeFilling {
+    pub(super) progress: Progress,
+    folder: PathBuf,
+    shard: Arc<EdgeShard>,
+    _in_use: File,
+}
+
+impl EdgeStore {
+    pub(super) async fn begin(&self, contents: &Contents, key: &str) -> Result<EdgeFilling, EngineError> {
+        let (root, folder) = (self.root.clone(), self.root.join(format!("copy-{key}")));
+        let (dimension, wordings) = (contents.dimension, contents.wordings);
+        enough_space(&root, FIXED_BYTES + space_for(contents, wordings))?;
+        blocking(move || {
+            let io = |error: std::io::Error| failed(&root, format!("cannot be written: {error}"));
+            std::fs::create_dir_all(&folder).map_err(io)?;
+            let in_use = lock(&folder.join("in-use.lock"), &root)?;
+            let noted = std::fs::read(folder.join("copied.json")).ok();
+            let noted = noted.and_then(|noted| serde_json::from_slice::<Progress>(&noted).ok());
+            let shard = folder.join("shard");
+            let resumed = noted.and_then(|progress| Some((progress, EdgeShard::load(&shard, None).ok()?)));
+            let (progress, shard) = match resumed {
+                Some(resumed) => resumed,
+                // Nothing is safe there yet.
+                None => {
+                    if shard.exists() {
+                        std::fs::remove_dir_all(&shard).map_err(io)?;
+                    }
+                    std::fs::create_dir(&shard).map_err(io)?;
+                    (Progress::default(), new_shard(&root, &shard, dimension, wordings)?)
+                }
+            };
+            Ok(EdgeFilling { progress, folder, shard: Arc::new(shard), _in_use: in_use })
+        })
+        .await
+    }
+
+    pub(super) async fn put(&self, filling: &EdgeFilling, points: Vec<StoredPoint>) -> Result<(), EngineError> {
+        let (root, shard) = (self.root.clone(), Arc::clone(&filling.shard));
+        blocking(move || insert(&root, &shard, points)).await
+    }
+
+    pub(super) async fn note(&self, filling: &EdgeFilling, progress: Progress) -> Result<(), EngineError> {
+        let (root, shard, file) = (self.root.clone(), Arc::clone(&filling.shard), filling.folder.join("copied.json"));
+        blocking(move || {
+            shard.flush();
+            let noted = serde_json::to_vec(&progress).expect("plain data is always JSON");
+            write_synced(&file, &noted).map_err(|error| failed(&root, format!("cannot be written: {error}")))
+        })
+        .await
+    }
+
+    pub(super) async fn finish(&self, filling: EdgeFilling, contents: Contents) -> Result<(), EngineError> {
+        let root = self.root.clone();
+        let generation = blocking(move || {
+            let _writing = lock(&root.join("writing.lock"), &root)?;
+            let io = |error: std::io::Error| failed(&root, format!("cannot be written: {error}"));
+            let EdgeFilling { folder, shard, _in_use, .. } = filling;
+            shard.optimize().map_err(|error| failed(&root, format!("cannot be written: {error}")))?;
+            // Flushes, and lets the files go.
+            drop(shard);
+            write_synced(&folder.join("contents.json"), &as_json(&contents)).map_err(io)?;
+            let name = format!("gen-{}", Uuid::now_v7().simple());
+            std::fs::rename(&folder, root.join(&name)).map_err(io)?;
+            let pointer = root.join(".current");
+            write_synced(&pointer, name.as_bytes()).map_err(io)?;
+            std::fs::rename(&pointer, root.join("current")).map_err(io)?;
+            drop(_in_use);
+            Generation::open_current(&root)
+        })
+        .await?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = generation.map(Arc::new);
+        self.remove_old().await
+    }
+}
+
 impl Generation {
     fn open_current(root: &Path) -> Result<Option<Self>, EngineError> {
         let Some(name) = current_name(root)? else { return Ok(None) };
@@ -223,10 +301,24 @@ impl Generation {
             let delete = PointOperations::DeletePointsByFilter(filter(&must));
             self.shard.update(UpdateOperation::PointOperation(delete)).map_err(text)?;
         }
-        insert(root, &self.shard, &contents.model_id, &change.replies, change.release)?;
+        insert_replies(root, &self.shard, &contents.model_id, &change.replies, change.release)?;
         // On disk before it counts.
         self.shard.flush();
-        self.switch(root, contents.after(change, now))
+        let after = contents.after(change, now);
+        let grown = after.added / GROWN > contents.added / GROWN;
+        self.switch(root, after)?;
+        if grown {
+            // What was added is scanned until it has a search graph of its own; the large segment is left as it is.
+            let config = EdgeOptimizersConfig {
+                default_segment_number: Some(SEGMENTS),
+                max_segment_size: Some(SEGMENT_KIBIBYTES),
+                ..EdgeOptimizersConfig::default()
+            };
+            self.shard.set_optimizers_config(config).map_err(text)?;
+            self.shard.optimize().map_err(text)?;
+            self.shard.flush();
+        }
+        Ok(())
     }
 
     /// Makes other contents true, here and on disk.
@@ -248,7 +340,11 @@ impl Generation {
         let in_use = lock(&folder.path().join("in-use.lock"), root)?;
         let shard_path = folder.path().join("shard");
         std::fs::create_dir(&shard_path).map_err(io)?;
-        let shard = Self::fill(root, &shard_path, &contents, replies)?;
+        let shard = new_shard(root, &shard_path, contents.dimension, replies.len())?;
+        insert_replies(root, &shard, &contents.model_id, replies, 0)?;
+        // Builds the search graph where there is enough to search; a small store is scanned exactly.
+        shard.optimize().map_err(|error| failed(root, format!("cannot be written: {error}")))?;
+        shard.flush();
         write_synced(&folder.path().join("contents.json"), &as_json(&contents)).map_err(io)?;
         let name = folder.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let pointer = root.join(".current");
@@ -258,67 +354,26 @@ impl Generation {
         Ok(Self { name, contents: RwLock::new(contents), shard, _in_use: in_use })
     }
 
-    fn fill(root: &Path, path: &Path, contents: &Contents, replies: &[StoredReply]) -> Result<EdgeShard, EngineError> {
-        let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
-        let mut vectors = EdgeVectorParams::builder(contents.dimension, Distance::Cosine);
-        if replies.len() >= QUANTIZED_FROM {
-            // Eight bits of every number in memory; the whole vectors stay in files, for rescoring.
-            let scalar = ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: None, always_ram: Some(true) };
-            vectors = vectors.quantization_config(QuantizationConfig::from(scalar)).on_disk(true);
-        }
-        let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
-        let config = EdgeConfigBuilder::new()
-            .vector(DENSE, vectors.build())
-            .sparse_vector(SPARSE, words)
-            .on_disk_payload(true)
-            .optimizers(EdgeOptimizersConfig {
-                // One segment, however large, is searched in one walk.
-                default_segment_number: Some(1),
-                max_segment_size: Some(SEGMENT_KIBIBYTES),
-                ..EdgeOptimizersConfig::default()
-            })
-            .build();
-        let shard = EdgeShard::new(path, config).map_err(text)?;
-        let fields = INTEGER_FIELDS
-            .map(|field| (field, PayloadSchemaType::Integer))
-            .into_iter()
-            .chain(KEYWORD_FIELDS.map(|field| (field, PayloadSchemaType::Keyword)));
-        for (field, kind) in fields {
-            shard
-                .update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(CreateIndex {
-                    field_name: json_path(field),
-                    field_schema: Some(PayloadFieldSchema::FieldType(kind)),
-                })))
-                .map_err(text)?;
-        }
-        insert(root, &shard, &contents.model_id, replies, 0)?;
-        // Builds the search graph where there is enough to search; a small store is scanned exactly.
-        shard.optimize().map_err(text)?;
-        shard.flush();
-        Ok(shard)
-    }
-
-    fn payloads(&self) -> Result<Vec<Payload>, String> {
-        let mut payloads = Vec::new();
-        let mut offset = None;
-        loop {
-            let request = ScrollRequest {
-                offset,
-                limit: Some(CHUNK),
-                filter: Some(filter(&current(&self.contents()))),
-                with_payload: Some(WithPayloadInterface::Bool(true)),
-                with_vector: WithVector::Bool(false),
-                order_by: None,
-            };
-            let (points, next) = self.shard.scroll(request).map_err(|error| format!("it cannot be read: {error}"))?;
-            for point in points {
-                payloads.push(payload(point.payload)?);
-            }
-            match next {
-                Some(next) => offset = Some(next),
-                None => return Ok(payloads),
-            }
-        }
+    fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, String> {
+        let request = ScrollRequest {
+            offset: after.map(PointId::Uuid),
+            // The one that it begins with may be known.
+            limit: Some(limit + 1),
+            filter: Some(filter(&current(&self.contents()))),
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: WithVector::Bool(true),
+            order_by: None,
+        };
+        let (points, _) = self.shard.scroll(request).map_err(|error| format!("it cannot be read: {error}"))?;
+        let points = points.into_iter().map(|point| {
+            let PointId::Uuid(id) = point.id else { return Err("a point has no id of ours".to_owned()) };
+            let (embedding, terms) = vectors(point.vector)?;
+            Ok(StoredPoint { id, payload: payload(point.payload)?, embedding, terms })
+        });
+        let mut points = points.collect::<Result<Vec<_>, _>>()?;
+        points.retain(|point| Some(point.id) != after);
+        points.truncate(limit);
+        Ok(points)
     }
 
     fn search(&self, query: &SearchQuery, entries: usize, scope: &Scope) -> Result<Vec<Candidate>, String> {
@@ -340,34 +395,73 @@ impl Generation {
     }
 }
 
-fn insert(
+/// An empty shard for so many wordings.
+fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Result<EdgeShard, EngineError> {
+    let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
+    let mut vectors = EdgeVectorParams::builder(dimension, Distance::Cosine);
+    if wordings >= QUANTIZED_FROM {
+        // Eight bits of every number in memory; the whole vectors stay in files, for rescoring.
+        let scalar = ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: None, always_ram: Some(true) };
+        vectors = vectors.quantization_config(QuantizationConfig::from(scalar)).on_disk(true);
+    }
+    let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+    let config = EdgeConfigBuilder::new()
+        .vector(DENSE, vectors.build())
+        .sparse_vector(SPARSE, words)
+        .on_disk_payload(true)
+        .optimizers(EdgeOptimizersConfig {
+            // One segment, however large, is searched in one walk.
+            default_segment_number: Some(1),
+            max_segment_size: Some(SEGMENT_KIBIBYTES),
+            ..EdgeOptimizersConfig::default()
+        })
+        .build();
+    let shard = EdgeShard::new(path, config).map_err(text)?;
+    let fields = INTEGER_FIELDS
+        .map(|field| (field, PayloadSchemaType::Integer))
+        .into_iter()
+        .chain(KEYWORD_FIELDS.map(|field| (field, PayloadSchemaType::Keyword)));
+    for (field, kind) in fields {
+        shard
+            .update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(CreateIndex {
+                field_name: json_path(field),
+                field_schema: Some(PayloadFieldSchema::FieldType(kind)),
+            })))
+            .map_err(text)?;
+    }
+    Ok(shard)
+}
+
+fn insert_replies(
     root: &Path,
     shard: &EdgeShard,
     model_id: &str,
     replies: &[StoredReply],
     release: i64,
 ) -> Result<(), EngineError> {
-    let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
     for chunk in replies.chunks(CHUNK) {
-        let points = chunk
-            .iter()
-            .map(|reply| {
-                let payload = Payload::new(reply, model_id, release)?;
-                let payload = serde_json::to_value(payload).expect("plain data is always JSON");
-                let mut vectors = vec![(DENSE, Vector::new_dense(reply.embedding.clone()))];
-                // A wording of signs alone has no terms.
-                if !reply.terms.indices.is_empty() {
-                    let Terms { indices, values } = reply.terms.clone();
-                    vectors.push((SPARSE, Vector::new_sparse(indices, values).map_err(text)?));
-                }
-                let vectors = Vectors::new_named(vectors);
-                Ok(PointStruct::new(PointId::Uuid(point_id(reply, release)), vectors, payload).into())
-            })
-            .collect::<Result<Vec<_>, EngineError>>()?;
-        let insert = PointInsertOperations::PointsList(points);
-        shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert))).map_err(text)?;
+        let points = chunk.iter().map(|reply| StoredPoint::new(reply, model_id, release));
+        insert(root, shard, points.collect::<Result<_, _>>()?)?;
     }
     Ok(())
+}
+
+fn insert(root: &Path, shard: &EdgeShard, points: Vec<StoredPoint>) -> Result<(), EngineError> {
+    let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
+    let points = points
+        .into_iter()
+        .map(|StoredPoint { id, payload, embedding, terms }| {
+            let payload = serde_json::to_value(payload).expect("plain data is always JSON");
+            let mut vectors = vec![(DENSE, Vector::new_dense(embedding))];
+            // A wording of signs alone has no terms.
+            if !terms.indices.is_empty() {
+                vectors.push((SPARSE, Vector::new_sparse(terms.indices, terms.values).map_err(text)?));
+            }
+            Ok(PointStruct::new(PointId::Uuid(id), Vectors::new_named(vectors), payload).into())
+        })
+        .collect::<Result<Vec<_>, EngineError>>()?;
+    let insert = PointInsertOperations::PointsList(points);
+    shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert))).map_err(text)
 }
 
 fn filter(must: &[Must]) -> Filter {
@@ -452,21 +546,33 @@ fn payload(payload: Option<qdrant_edge::Payload>) -> Result<Payload, String> {
     serde_json::from_value(payload).map_err(|error| format!("a payload is damaged: {error}"))
 }
 
-fn found(point: ScoredPoint, query: &SearchQuery) -> Result<(Payload, Found), String> {
-    let payload = payload(point.payload)?;
-    let Some(VectorStructInternal::Named(mut vectors)) = point.vector else {
+fn vectors(vectors: Option<VectorStructInternal>) -> Result<(Vec<f32>, Terms), String> {
+    let Some(VectorStructInternal::Named(mut vectors)) = vectors else {
         return Err("a point came without its vectors".into());
     };
     let Some(VectorInternal::Dense(embedding)) = vectors.remove(DENSE) else {
         return Err(format!("a point came without its vector `{DENSE}`"));
     };
     let terms = match vectors.remove(SPARSE) {
-        Some(VectorInternal::Sparse(terms)) => terms.indices,
-        _ => Vec::new(),
+        Some(VectorInternal::Sparse(terms)) => Terms { indices: terms.indices, values: terms.values },
+        _ => Terms::default(),
     };
-    let text = payload.wording.clone();
-    Ok((payload, Found { text, cosine: cosine(&embedding, &query.embedding), score: point.score, terms }))
+    Ok((embedding, terms))
 }
+
+fn found(point: ScoredPoint, query: &SearchQuery) -> Result<(Payload, Found), String> {
+    let payload = payload(point.payload)?;
+    let (embedding, terms) = vectors(point.vector)?;
+    let text = payload.wording.clone();
+    Ok((
+        payload,
+        Found { text, cosine: cosine(&embedding, &query.embedding), score: point.score, terms: terms.indices },
+    ))
+}
+
+/// Wordings that are added before they get a search graph, and how many pieces there may be then.
+const GROWN: usize = 20_000;
+const SEGMENTS: usize = 8;
 
 /// More than any shard on one machine holds.
 const SEGMENT_KIBIBYTES: usize = 1 << 30;

@@ -6,6 +6,7 @@
 //! of it: a point tells from which release on it counts, [`Contents::retired`] which older points do not count any more, and no
 //! point that is being served is ever changed.
 
+mod copy;
 mod edge;
 mod server;
 
@@ -15,6 +16,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+pub use copy::Copied;
 pub use edge::EdgeStore;
 use serde::{Deserialize, Serialize};
 pub use server::ServerStore;
@@ -79,6 +81,26 @@ pub struct StoredReply {
     pub embedding: Vec<f32>,
     /// Its terms, by [`Terms::of_wording`].
     pub terms: Terms,
+}
+
+/// A point as it is stored: a wording with all that belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPoint {
+    id: uuid::Uuid,
+    payload: Payload,
+    embedding: Vec<f32>,
+    terms: Terms,
+}
+
+impl StoredPoint {
+    fn new(reply: &StoredReply, model_id: &str, release: i64) -> Result<Self, EngineError> {
+        Ok(Self {
+            id: point_id(reply, release),
+            payload: Payload::new(reply, model_id, release)?,
+            embedding: reply.embedding.clone(),
+            terms: reply.terms.clone(),
+        })
+    }
 }
 
 /// Version of what a point holds; content of another version must be written anew.
@@ -320,7 +342,28 @@ pub trait ReplyStore {
     ) -> impl Future<Output = Result<Vec<Candidate>, EngineError>> + Send;
 
     /// All entries of the current release, by id, whether they are valid today or not.
-    fn entries(&self) -> impl Future<Output = Result<Vec<KnowledgeEntry>, EngineError>> + Send;
+    fn entries(&self) -> impl Future<Output = Result<Vec<KnowledgeEntry>, EngineError>> + Send
+    where
+        Self: Sync,
+    {
+        async {
+            let (mut bodies, mut after) = (BTreeMap::new(), None);
+            loop {
+                let page = self.page(after, CHUNK).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id);
+                bodies.extend(page.into_iter().map(|point| (point.payload.knowledge_id, point.payload.entry)));
+            }
+            bodies.into_iter().map(|(id, body)| read_entry(&id, &body)).collect()
+        }
+    }
+
+    /// Points of the current release with ids above `after`, in the order of their ids, at most `limit`.
+    fn page(
+        &self,
+        after: Option<uuid::Uuid>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<StoredPoint>, EngineError>> + Send;
 
     /// Keeps what was tuned for the current content.
     fn keep_tuning(&self, tuning: Tuning) -> impl Future<Output = Result<(), EngineError>> + Send;
@@ -400,8 +443,8 @@ impl ReplyStore for Store {
         either!(self, store => store.search(model_id, query, entries, scope).await)
     }
 
-    async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
-        either!(self, store => store.entries().await)
+    async fn page(&self, after: Option<uuid::Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
+        either!(self, store => store.page(after, limit).await)
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
@@ -414,7 +457,7 @@ impl ReplyStore for Store {
 }
 
 /// The payload of a point; the same in both homes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Payload {
     knowledge_id: String,
     wording: String,
@@ -491,13 +534,6 @@ fn out_of_use(retired: &Retired) -> Vec<Must> {
 fn rubbish(contents: &Contents, now: i64) -> Vec<Vec<Must>> {
     let over = contents.retired.iter().filter(|retired| retired.is_over(now)).map(out_of_use);
     std::iter::once(vec![Must::AtLeast("release", contents.release + 1)]).chain(over).collect()
-}
-
-/// The entries behind the payloads of all points.
-fn distinct(bodies: impl IntoIterator<Item = Payload>) -> Result<Vec<KnowledgeEntry>, EngineError> {
-    let by_id: BTreeMap<String, String> =
-        bodies.into_iter().map(|payload| (payload.knowledge_id, payload.entry)).collect();
-    by_id.into_iter().map(|(id, body)| read_entry(&id, &body)).collect()
 }
 
 fn read_entry(id: &str, body: &str) -> Result<KnowledgeEntry, EngineError> {

@@ -18,16 +18,18 @@ use qdrant_client::{
         QuantizationSearchParamsBuilder, QuantizationType, Query, QueryPoints, QueryPointsBuilder, Range, RrfBuilder,
         ScalarQuantizationBuilder, ScoredPoint, ScrollPoints, SearchParamsBuilder, SparseVectorParamsBuilder,
         SparseVectorsConfigBuilder, UpdateCollectionBuilder, UpsertPointsBuilder, Value, Vector, VectorInput,
-        VectorParamsBuilder, VectorsConfigBuilder, vector_output,
+        VectorParamsBuilder, VectorsConfigBuilder, VectorsOutput, point_id::PointIdOptions, vector_output,
     },
 };
 
+use uuid::Uuid;
+
 use super::{
     BEAM, CHUNK, Candidate, Change, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, Must,
-    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, ServerSettings, StoredReply,
-    check_change, check_model, conditions, cosine, current, distinct, group, now, point_id, rubbish,
+    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, ServerSettings, StoredPoint,
+    StoredReply, check_change, check_model, conditions, copy::Progress, cosine, current, group, now, rubbish,
 };
-use crate::{EngineError, KnowledgeEntry, ranking::Tuning, terms::Terms};
+use crate::{EngineError, ranking::Tuning, terms::Terms};
 
 /// Replies at a server.
 pub struct ServerStore {
@@ -118,15 +120,10 @@ impl ServerStore {
     fn payload(&self, payload: HashMap<String, Value>) -> Result<Payload, EngineError> {
         let payload: serde_json::Value =
             payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
-        serde_json::from_value(payload).map_err(|error| EngineError::Store {
-            store: format!("at {}", self.url),
-            message: format!("a payload is damaged: {error}"),
-        })
+        serde_json::from_value(payload).map_err(|error| self.damaged(format!("a payload is damaged: {error}")))
     }
 
     fn found(&self, point: ScoredPoint, query: &SearchQuery, model_id: &str) -> Result<(Payload, Found), EngineError> {
-        let damaged = |what: String| EngineError::Store { store: format!("at {}", self.url), message: what };
-        let vectors = point.vectors.unwrap_or_default();
         let payload = self.payload(point.payload)?;
         if payload.model_id != model_id {
             return Err(EngineError::StoreOfAnotherModel {
@@ -135,22 +132,33 @@ impl ServerStore {
                 wanted: model_id.to_owned(),
             });
         }
-        let Some(vector_output::Vector::Dense(embedding)) = vectors.get_vector_by_name(DENSE) else {
-            return Err(damaged(format!("a point came without its vector `{DENSE}`")));
-        };
-        let terms = match vectors.get_vector_by_name(SPARSE) {
-            Some(vector_output::Vector::Sparse(terms)) => terms.indices,
-            _ => Vec::new(),
-        };
+        let (embedding, terms) = self.vectors(point.vectors)?;
         let text = payload.wording.clone();
-        let cosine = cosine(&embedding.data, &query.embedding);
-        Ok((payload, Found { text, cosine, score: point.score, terms }))
+        let cosine = cosine(&embedding, &query.embedding);
+        Ok((payload, Found { text, cosine, score: point.score, terms: terms.indices }))
     }
 
-    async fn fill(&self, collection: &str, contents: &Contents, replies: &[StoredReply]) -> Result<(), EngineError> {
+    fn vectors(&self, vectors: Option<VectorsOutput>) -> Result<(Vec<f32>, Terms), EngineError> {
+        let vectors = vectors.unwrap_or_default();
+        let Some(vector_output::Vector::Dense(embedding)) = vectors.get_vector_by_name(DENSE) else {
+            return Err(self.damaged(format!("a point came without its vector `{DENSE}`")));
+        };
+        let terms = match vectors.get_vector_by_name(SPARSE) {
+            Some(vector_output::Vector::Sparse(terms)) => Terms { indices: terms.indices, values: terms.values },
+            _ => Terms::default(),
+        };
+        Ok((embedding.data, terms))
+    }
+
+    fn damaged(&self, message: String) -> EngineError {
+        EngineError::Store { store: format!("at {}", self.url), message }
+    }
+
+    /// An empty collection for so many wordings.
+    async fn make(&self, collection: &str, contents: &Contents, wordings: usize) -> Result<(), EngineError> {
         let mut vectors = VectorsConfigBuilder::default();
         let mut dense = VectorParamsBuilder::new(contents.dimension as u64, Distance::Cosine);
-        if replies.len() >= QUANTIZED_FROM {
+        if wordings >= QUANTIZED_FROM {
             let scalar =
                 ScalarQuantizationBuilder::default().r#type(QuantizationType::Int8.into()).always_ram(true).build();
             dense = dense.quantization_config(scalar).on_disk(true);
@@ -179,7 +187,12 @@ impl ServerStore {
                 .await
                 .map_err(self.failed("making an index"))?;
         }
-        self.insert(collection, &contents.model_id, replies, 0).await?;
+        Ok(())
+    }
+
+    async fn fill(&self, collection: &str, contents: &Contents, replies: &[StoredReply]) -> Result<(), EngineError> {
+        self.make(collection, contents, replies.len()).await?;
+        self.insert_replies(collection, &contents.model_id, replies, 0).await?;
         let counted = self
             .client
             .count(CountPointsBuilder::new(collection).exact(true))
@@ -201,7 +214,7 @@ impl ServerStore {
 }
 
 impl ServerStore {
-    async fn insert(
+    async fn insert_replies(
         &self,
         collection: &str,
         model_id: &str,
@@ -209,26 +222,88 @@ impl ServerStore {
         release: i64,
     ) -> Result<(), EngineError> {
         for chunk in replies.chunks(CHUNK) {
-            let points = chunk
-                .iter()
-                .map(|reply| {
-                    let payload = Payload::new(reply, model_id, release)?;
-                    let payload = serde_json::to_value(payload).expect("plain data is always JSON");
-                    let payload = qdrant_client::Payload::try_from(payload).map_err(self.failed("writing"))?;
-                    let mut vectors =
-                        NamedVectors::default().add_vector(DENSE, Vector::new_dense(reply.embedding.clone()));
-                    // A wording of signs alone has no terms.
-                    if !reply.terms.indices.is_empty() {
-                        let Terms { indices, values } = reply.terms.clone();
-                        vectors = vectors.add_vector(SPARSE, Vector::new_sparse(indices, values));
-                    }
-                    Ok(PointStruct::new(point_id(reply, release).to_string(), vectors, payload))
-                })
-                .collect::<Result<Vec<_>, EngineError>>()?;
-            let request = UpsertPointsBuilder::new(collection, points).wait(true);
-            self.patiently("writing", || self.client.upsert_points(request.clone())).await?;
+            let points = chunk.iter().map(|reply| StoredPoint::new(reply, model_id, release));
+            self.insert(collection, points.collect::<Result<_, _>>()?).await?;
         }
         Ok(())
+    }
+
+    async fn insert(&self, collection: &str, points: Vec<StoredPoint>) -> Result<(), EngineError> {
+        let points = points
+            .into_iter()
+            .map(|StoredPoint { id, payload, embedding, terms }| {
+                let payload = serde_json::to_value(payload).expect("plain data is always JSON");
+                let payload = qdrant_client::Payload::try_from(payload).map_err(self.failed("writing"))?;
+                let mut vectors = NamedVectors::default().add_vector(DENSE, Vector::new_dense(embedding));
+                // A wording of signs alone has no terms.
+                if !terms.indices.is_empty() {
+                    vectors = vectors.add_vector(SPARSE, Vector::new_sparse(terms.indices, terms.values));
+                }
+                Ok(PointStruct::new(id.to_string(), vectors, payload))
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let request = UpsertPointsBuilder::new(collection, points).wait(true);
+        self.patiently("writing", || self.client.upsert_points(request.clone())).await?;
+        Ok(())
+    }
+
+    pub(super) async fn begin(&self, contents: &Contents, key: &str) -> Result<ServerFilling, EngineError> {
+        let prefix = format!("{}-copy-{key}-", self.alias);
+        let current = self.current().await?;
+        let there = self.client.list_collections().await.map_err(self.failed("listing collections"))?.collections;
+        let unfinished = there
+            .into_iter()
+            .map(|collection| collection.name)
+            .find(|name| name.starts_with(&prefix) && Some(name) != current.as_ref());
+        if let Some(collection) = unfinished {
+            let noted = self.metadata_of(&collection).await?.get("copied").cloned();
+            let progress = noted.and_then(|noted| serde_json::from_value(noted).ok()).unwrap_or_default();
+            return Ok(ServerFilling { progress, collection });
+        }
+        let collection = format!("{prefix}{}", Uuid::now_v7().simple());
+        self.make(&collection, contents, contents.wordings).await?;
+        Ok(ServerFilling { progress: Progress::default(), collection })
+    }
+
+    pub(super) async fn put(&self, filling: &ServerFilling, points: Vec<StoredPoint>) -> Result<(), EngineError> {
+        self.insert(&filling.collection, points).await
+    }
+
+    pub(super) async fn note(
+        &self,
+        filling: &ServerFilling,
+        contents: &Contents,
+        progress: Progress,
+    ) -> Result<(), EngineError> {
+        let mut metadata = metadata(contents);
+        metadata.insert("copied".into(), serde_json::to_value(progress).expect("plain data is always JSON"));
+        let request = UpdateCollectionBuilder::new(&filling.collection).metadata(metadata);
+        self.patiently("noting how far it has come", || self.client.update_collection(request.clone())).await?;
+        Ok(())
+    }
+
+    pub(super) async fn finish(&self, filling: ServerFilling, contents: Contents) -> Result<(), EngineError> {
+        self.point_at(&filling.collection, contents).await
+    }
+
+    /// Makes a filled collection the current one.
+    async fn point_at(&self, collection: &str, contents: Contents) -> Result<(), EngineError> {
+        let old = self.current().await?.filter(|old| old != collection);
+        self.client
+            .create_alias(CreateAliasBuilder::new(collection, &self.alias))
+            .await
+            .map_err(self.failed("switching to the new collection"))?;
+        if let Some(old) = old {
+            self.client.delete_collection(&old).await.map_err(self.failed("removing the old collection"))?;
+        }
+        self.know(Some(contents));
+        Ok(())
+    }
+
+    async fn metadata_of(&self, collection: &str) -> Result<serde_json::Value, EngineError> {
+        let info = self.client.collection_info(collection).await.map_err(self.failed("reading the collection"))?;
+        let metadata = info.result.and_then(|info| info.config).map(|config| config.metadata).unwrap_or_default();
+        Ok(metadata.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect())
     }
 
     async fn search_slowly(
@@ -287,10 +362,7 @@ impl ReplyStore for ServerStore {
 
     async fn contents(&self) -> Result<Option<Contents>, EngineError> {
         let Some(collection) = self.current().await? else { return Ok(None) };
-        let info = self.client.collection_info(collection).await.map_err(self.failed("reading the collection"))?;
-        let metadata = info.result.and_then(|info| info.config).map(|config| config.metadata).unwrap_or_default();
-        let metadata: serde_json::Value =
-            metadata.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
+        let metadata = self.metadata_of(&collection).await?;
         serde_json::from_value(metadata).map(Some).map_err(|error| EngineError::Store {
             store: format!("at {}", self.url),
             message: format!(
@@ -301,22 +373,13 @@ impl ReplyStore for ServerStore {
     }
 
     async fn replace(&self, contents: Contents, replies: Vec<StoredReply>) -> Result<(), EngineError> {
-        let old = self.current().await?;
-        let collection = format!("{}-{}", self.alias, uuid::Uuid::now_v7());
+        let collection = format!("{}-{}", self.alias, Uuid::now_v7());
         if let Err(error) = self.fill(&collection, &contents, &replies).await {
             // The old content goes on being served; what was half-written is of no use.
             let _ = self.client.delete_collection(&collection).await;
             return Err(error);
         }
-        self.client
-            .create_alias(CreateAliasBuilder::new(&collection, &self.alias))
-            .await
-            .map_err(self.failed("switching to the new collection"))?;
-        if let Some(old) = old {
-            self.client.delete_collection(&old).await.map_err(self.failed("removing the old collection"))?;
-        }
-        self.know(Some(contents));
-        Ok(())
+        self.point_at(&collection, contents).await
     }
 
     async fn apply(&self, change: Change) -> Result<(), EngineError> {
@@ -328,7 +391,7 @@ impl ReplyStore for ServerStore {
             let doing = "removing what does not count any more";
             self.patiently(doing, || self.client.delete_points(request.clone())).await?;
         }
-        self.insert(&collection, &contents.model_id, &change.replies, change.release).await?;
+        self.insert_replies(&collection, &contents.model_id, &change.replies, change.release).await?;
         self.switch(&collection, contents.after(&change, now), "switching to the new release").await
     }
 
@@ -349,27 +412,32 @@ impl ReplyStore for ServerStore {
         })
     }
 
-    async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
+    async fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
         let Some(contents) = self.known() else { return Ok(Vec::new()) };
-        let (mut payloads, mut offset) = (Vec::new(), None);
-        loop {
-            let request = ScrollPoints {
-                collection_name: self.alias.clone(),
-                filter: Some(filter(&current(&contents))),
-                offset,
-                limit: Some(CHUNK as u32),
-                with_payload: Some(true.into()),
-                ..ScrollPoints::default()
+        let request = ScrollPoints {
+            collection_name: self.alias.clone(),
+            filter: Some(filter(&current(&contents))),
+            offset: after.map(|after| after.to_string().into()),
+            // The one that it begins with may be known.
+            limit: Some(limit as u32 + 1),
+            with_payload: Some(true.into()),
+            with_vectors: Some(true.into()),
+            ..ScrollPoints::default()
+        };
+        let page = self.patiently("reading all", || self.client.scroll(request.clone())).await?;
+        let points = page.result.into_iter().map(|point| {
+            let id = match point.id.and_then(|id| id.point_id_options) {
+                Some(PointIdOptions::Uuid(id)) => Uuid::parse_str(&id).ok(),
+                _ => None,
             };
-            let page = self.client.scroll(request).await.map_err(self.failed("reading all"))?;
-            for point in page.result {
-                payloads.push(self.payload(point.payload)?);
-            }
-            match page.next_page_offset {
-                Some(next) => offset = Some(next),
-                None => return distinct(payloads),
-            }
-        }
+            let id = id.ok_or_else(|| self.damaged("a point has no id of ours".into()))?;
+            let (embedding, terms) = self.vectors(point.vectors)?;
+            Ok(StoredPoint { id, payload: self.payload(point.payload)?, embedding, terms })
+        });
+        let mut points = points.collect::<Result<Vec<_>, EngineError>>()?;
+        points.retain(|point| Some(point.id) != after);
+        points.truncate(limit);
+        Ok(points)
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
@@ -383,6 +451,12 @@ impl ReplyStore for ServerStore {
         self.know(contents);
         Ok(())
     }
+}
+
+/// A copy that is arriving, in a collection that is not pointed at yet.
+pub(super) struct ServerFilling {
+    pub(super) progress: Progress,
+    collection: String,
 }
 
 /// How often something is tried.
