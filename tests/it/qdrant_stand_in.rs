@@ -542,6 +542,9 @@ impl Points for Service {
         let (filter, limit) = (request.filter.take(), request.limit.take().unwrap_or(10) as usize);
         let with_payload = request.with_payload.take().and_then(|payload| payload.selector_options);
         insist(with_payload == Some(SelectorOptions::Enable(true)), "points without payloads")?;
+        let with_vectors = request.with_vectors.take().and_then(|vectors| vectors.selector_options);
+        let all_vectors = Some(with_vectors_selector::SelectorOptions::Enable(true));
+        insist(with_vectors == all_vectors, "points without vectors")?;
         let from = match request.offset.take().and_then(|id| id.point_id_options) {
             Some(PointIdOptions::Uuid(id)) => id,
             None => String::new(),
@@ -557,6 +560,7 @@ impl Points for Service {
             .map(|(id, point)| RetrievedPoint {
                 id: Some(PointId::from(id.clone())),
                 payload: point.payload.clone(),
+                vectors: Some(point.vectors()),
                 ..Default::default()
             })
             .collect();
