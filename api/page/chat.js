@@ -10,6 +10,7 @@ const REASONS = {
   complaint: "投诉",
   negative_sentiment: "连续负面情绪",
   low_confidence: "把握不足",
+  knowledge_unavailable: "答案库连不上",
   rule: "规则",
   flow: "引导流程",
   owned_by_agent: "会话由人工负责",
@@ -119,13 +120,31 @@ function addDetails(turn, answer) {
   turn.append(details);
 }
 
-function addChoices(turn, choices) {
+// Pictures and cards belong to the channels; this page names them and links where there is a link.
+function addParts(turn, parts) {
+  for (const part of parts || []) {
+    const row = make("div", "part");
+    const address = part.url || "";
+    if (part.type === "text") row.textContent = part.text;
+    else if (part.type === "mini_program") row.textContent = "小程序卡片：" + part.title;
+    else if (/^https?:\/\//.test(address)) {
+      const link = make("a", "", part.type === "image" ? "图片：" + (part.description || address) : part.title);
+      link.href = address;
+      link.target = "_blank";
+      link.rel = "noopener noreferrer";
+      row.append(link);
+    }
+    turn.append(row);
+  }
+}
+
+function addChoices(turn, choices, label = "您是不是想问") {
   if (!choices || !choices.length) return;
   const row = make("div", "choices");
   row.setAttribute("role", "group");
-  row.setAttribute("aria-label", "您是不是想问");
+  row.setAttribute("aria-label", label);
   for (const choice of choices) {
-    const button = make("button", "", choice.question);
+    const button = make("button", "", choice.question + (choice.reason ? "（" + choice.reason + "）" : ""));
     button.type = "button";
     button.addEventListener("click", () => {
       for (const other of row.querySelectorAll("button")) other.disabled = true;
@@ -211,7 +230,9 @@ async function deliver(message) {
     const handedOver = answer.decision === "escalate" || answer.decision === "silent";
     if (answer.reply) {
       const turn = addTurn("bot", answer.reply);
+      addParts(turn, answer.parts);
       addChoices(turn, answer.choices);
+      addChoices(turn, answer.related, "您可能还想了解");
       addDetails(turn, answer);
     }
     showOwner(handedOver ? "agent" : "bot", answer.ticket_id);
