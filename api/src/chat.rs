@@ -847,11 +847,15 @@ fn asker(message: &Message, session: Option<&Session>) -> Asker {
     };
     let channel = message.channel.clone().or_else(|| session.map(|session| session.channel.clone()));
     let channel = channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned());
+    // Of a stored profile what is personal was masked: `[手机号]` fills no slot.
+    let masked = |text: &str| message.profile.is_none() && text.contains('[') && text.contains(']');
     let fields = profile.as_object().into_iter().flatten();
     Asker {
         channel: Some(channel),
         audiences: texts("audience"),
-        fields: fields.filter_map(|(name, value)| Some((name.clone(), text_of(value)?))).collect(),
+        fields: fields
+            .filter_map(|(name, value)| Some((name.clone(), text_of(value).filter(|text| !masked(text))?)))
+            .collect(),
         viewed: texts("viewed"),
         bought: texts("bought"),
     }

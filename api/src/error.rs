@@ -224,7 +224,9 @@ impl ApiError {
             Self::UnsupportedMediaType => {
                 ("请求体须声明为 JSON".into(), "请加上请求头 Content-Type: application/json。")
             }
-            Self::BodyTooLarge => ("请求体超过 256 KiB 上限".into(), "请缩短文本或分批发送。"),
+            Self::BodyTooLarge => {
+                ("请求体超过上限".into(), "一般请求最多 256 KiB，知识文件最多 32 MiB；请缩短文本或分批发送。")
+            }
             Self::InvalidField { field, problem } => {
                 (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
             }

@@ -96,6 +96,10 @@ pub async fn evaluate(
     for (done, question) in questions.iter().enumerate() {
         progress(done);
         let response = engine.respond(&question.conversation(), &question.text).await?;
+        if response.unavailable {
+            let message = "it does not answer, so nothing can be counted; try again when it does".to_owned();
+            return Err(EngineError::Store { store: engine.info().store, message });
+        }
         let right = |id: &String| question.knowledge.contains(id);
         let place = response.hits.iter().position(|hit| right(&hit.knowledge_id));
         evaluation.first += usize::from(place == Some(0));

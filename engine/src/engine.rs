@@ -292,9 +292,15 @@ impl Engine {
             intents: understanding.intents.clone(),
             negative: understanding.sentiment.negative,
         };
-        if let Some(earlier) = Earlier::of(conversation, model_text) {
-            let (together, _) = self.understand_one(serving, earlier.together(model_text), &[]).await?;
-            let earlier_text = serving.folder.tokenizer.contract().model_text(earlier.text);
+        let acknowledgements = &self.0.config.policy.acknowledgements;
+        if let Some(earlier) = Earlier::of(conversation, model_text, acknowledgements) {
+            let together = match self.understand_one(serving, earlier.together(model_text), &[]).await {
+                Ok((together, _)) => together,
+                // The message alone is better than none.
+                Err(EngineError::Busy { .. }) => return Ok(asked),
+                Err(error) => return Err(error),
+            };
+            let earlier_text = serving.folder.tokenizer.contract().model_text(&earlier.text);
             asked.query.embedding = earlier.embedding(&understanding.embedding, &together.embedding);
             asked.query.terms = earlier.terms(&asked.own_terms, &Terms::of_query(&earlier_text));
             asked.intents = earlier.intents(&understanding.intents, &together.intents);
@@ -340,7 +346,7 @@ impl Engine {
                 (Some(asked), hits(candidates, HITS, asker)?, relevant, false)
             }
             Ok(None) => (None, Vec::new(), 0.0, true),
-            Err(error @ EngineError::Store { .. }) => {
+            Err(error @ (EngineError::Store { .. } | EngineError::StoreOfAnotherModel { .. })) => {
                 tracing::error!(%error, "a message is answered without the reply store");
                 self.0.reachable.store(false, Ordering::Relaxed);
                 (None, Vec::new(), 0.0, true)
@@ -583,6 +589,14 @@ impl Engine {
         Ok(replies)
     }
 
+    /// Removes from the store what no search looks at any more.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is lost then.
+    pub async fn tidy(&self) -> Result<(), EngineError> {
+        self.0.store.tidy().await
+    }
+
     /// All entries of the release that is served, by id.
     ///
     /// # Errors
@@ -605,9 +619,8 @@ impl Engine {
     /// # Errors
     /// When the store fails, or its new content is of another model: then the old is served on, where it still can be.
     pub async fn refresh(&self) -> Result<i64, EngineError> {
-        let refreshed = self.0.store.refresh(&self.serving().info.model_id).await;
-        self.0.reachable.store(!matches!(refreshed, Err(EngineError::Store { .. })), Ordering::Relaxed);
-        refreshed?;
+        self.0.store.refresh(&self.serving().info.model_id).await?;
+        self.0.reachable.store(true, Ordering::Relaxed);
         let contents = self.0.store.contents().await?;
         let release = contents.as_ref().map_or(0, |contents| contents.release);
         self.note(contents);

@@ -316,6 +316,9 @@ async fn customers_read_the_answer_that_is_for_them() {
         let vip = ask("d", "wechat", profile.clone()).await;
         assert_eq!(vip["reply"], "王女士您好，专属客服会为您查13812345678名下的包裹。");
         assert_eq!(vip["parts"], Value::Null);
+        // Without a profile the stored one counts, and what was masked in it fills nothing.
+        let body = json!({ "session_id": "d", "text": "我的包裹到哪了？", "channel": "wechat", "message_id": "m2" });
+        assert_eq!(service.post("/v1/chat", body).await.ok()["reply"], "点下面的卡片。");
         // What is kept of it is masked, also for the same message again.
         let kept = service.session("d").await.to_string();
         assert!(kept.contains("王女士您好") && !kept.contains("13812345678"), "{kept}");
@@ -381,7 +384,7 @@ async fn a_store_or_a_database_that_lost_its_content_gets_it_back() {
     let service = place.service().await;
     assert_eq!(service.entry("k-warranty").await["published"]["entry"]["answer"], "保修一年。");
     service.put("k-warranty", warranty("保修三年。")).await.ok();
-    assert_eq!(service.publish().await["release"], 3, "numbers go on from the store's");
+    assert_eq!(service.publish().await["release"], 4, "numbers go on from the store's, which was filled again once");
     assert_eq!(service.answer(WARRANTY).await.as_deref(), Some("保修三年。"));
     service.state.close().await;
 }
@@ -421,7 +424,7 @@ async fn a_release_whose_writer_stopped_is_finished_or_given_up() {
 
 /// As if the release had not moved for a long time.
 async fn stop_moving(service: &Service, release: i64) {
-    service.state.storage().release_moved_at(release, 0, 0).await.unwrap();
+    service.state.storage().release_moved_at(release, 0, Some(0)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -515,6 +518,64 @@ async fn without_its_store_the_service_still_understands_and_hands_over() {
     service.state.close().await;
 }
 
+/// A page of another site can send what a form can send without asking first.
+#[tokio::test]
+async fn another_sites_page_cannot_change_the_knowledge_of_a_trial() {
+    let place = Place::sqlite();
+    let service = place.service().await;
+    service.index().await;
+    let from = |origin: &str, path: &str| {
+        let request =
+            Request::builder().method("POST").uri(path).header("host", "127.0.0.1:8080").header("origin", origin);
+        request.body(Body::from(r#"{"id":"a","question":"在吗","answer":"不在。"}"#)).unwrap()
+    };
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:9999"] {
+        for path in ["/v1/knowledge/import?format=jsonl&replace=true", "/v1/knowledge/publish"] {
+            assert_eq!(
+                service.send(from(origin, path)).await.refusal(),
+                (403, "host_refused".into()),
+                "{origin} {path}"
+            );
+        }
+    }
+    let own = service.send(from("http://127.0.0.1:8080", "/v1/knowledge/import?format=jsonl")).await.ok();
+    assert_eq!(own["added"], 1);
+    service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_can_be_made_again_and_drafts_come_first() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        service.index().await;
+        service.delete("/v1/knowledge/entries/k-hello").await.ok();
+        service.publish().await;
+        let hello = json!({ "entry": { "question": "你好", "answer": "又来了。" }, "version": 0 });
+        service.put("k-hello", hello).await.ok();
+        service.publish().await;
+        assert_eq!(service.answer("你好").await.as_deref(), Some("又来了。"));
+
+        // A draft that a roll back has overtaken is still what would be published.
+        service.put("k-return", json!({ "entry": { "question": RETURN, "answer": "草稿。" } })).await.ok();
+        service.put("k-hello", json!({ "entry": { "question": "你好", "answer": "三来了。" } })).await.ok();
+        service.post("/v1/knowledge/publish", json!({ "entries": ["k-hello"] })).await.ok();
+        service.post("/v1/knowledge/rollback", json!({ "release": 1 })).await.ok();
+        let would_be = service.state.base().entries(true).await.unwrap();
+        let answer = |id: &str| would_be.iter().find(|entry| entry.id == id).map(|entry| entry.answer.as_str());
+        assert_eq!(answer("k-return"), Some("草稿。"));
+        assert!(answer("k-hello").unwrap().starts_with("您好"));
+
+        // Written anew, it is the same knowledge under a new number.
+        let before = service.state.engine().entries().await.unwrap();
+        let refilled = service.state.base().refill("测试").await.unwrap();
+        assert_eq!((refilled.changes, refilled.entries), (0, 3));
+        assert_eq!(service.state.engine().entries().await.unwrap(), before);
+        assert_eq!(service.get("/v1/knowledge/entries/a%00b").await.status, 422);
+        service.state.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_model_is_replaced_by_filling_the_store_again() {
     let place = Place::sqlite();
@@ -524,9 +585,7 @@ async fn a_model_is_replaced_by_filling_the_store_again() {
     let contents = engine.contents().await.unwrap().unwrap();
     assert_eq!((contents.release, contents.entries, contents.wordings), (1, 3, 3));
     // What `yingda index` without a file does.
-    let entries = service.state.base().entries(false).await.unwrap();
-    assert_eq!(entries.len(), 3);
-    engine.index(entries, contents.release, |_, _| {}).await.unwrap();
+    assert_eq!(service.state.base().refill("").await.unwrap().release, 2);
     assert!(service.answer(RETURN).await.is_some());
     service.state.close().await;
 }

@@ -174,5 +174,12 @@ async fn the_sample_shop_answers_as_its_customers_expect() {
     let (silent, _) = ask(&service, "s5", "我的快递三天没动了怎么回事").await;
     assert_eq!((&silent["decision"], &silent["ticket_id"]), (&json!("silent"), &opened["ticket_id"]), "{silent}");
     assert!(silent.get("reply").is_none());
+
+    // What was said before helps where a message leans on it.
+    let mut dialogues = yingda::questions::read(&sample("questions/dialogues-tune.jsonl")).unwrap();
+    let with = yingda::evaluation::evaluate(service.state.engine(), &dialogues, |_| {}).await.unwrap();
+    dialogues.iter_mut().for_each(|question| question.context.clear());
+    let without = yingda::evaluation::evaluate(service.state.engine(), &dialogues, |_| {}).await.unwrap();
+    assert!(with.first > without.first + 5, "{} right entries first, {} without context", with.first, without.first);
     service.state.close().await;
 }

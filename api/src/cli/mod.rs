@@ -215,16 +215,15 @@ async fn index(flags: Flags, file: Option<PathBuf>) -> Result<(), StartError> {
             (entries.len(), release?.release, file.display().to_string())
         }
         _ => {
-            let release = storage.current_release().await?.map(|release| release.release);
-            let Some(release) = release else {
+            let count = base.entries(false).await?.len();
+            if count == 0 {
                 return Err(wrong("nothing is published yet; name a knowledge file: yingda index FILE".to_owned()));
-            };
-            let entries = base.entries(false).await?;
-            let (count, shown) = (entries.len(), Shown::new(entries.len(), "entries"));
-            let written = engine.index(entries, release, |done, _| shown.at(done)).await;
+            }
+            let begun = base.begin_refill("yingda index without a file").await?;
+            let shown = Shown::new(count, "entries");
+            let release = base.finish(begun, |done, _| shown.at(done)).await;
             shown.end();
-            written?;
-            (count, release, "the published knowledge".to_owned())
+            (count, release?.release, "the published knowledge".to_owned())
         }
     };
     let wordings = engine.contents().await?.map_or(0, |contents| contents.wordings);

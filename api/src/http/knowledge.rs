@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 use utoipa::{IntoParams, ToSchema};
 use yingda_engine::KnowledgeEntry;
 
@@ -14,7 +15,7 @@ use super::AppState;
 use super::extract::{Admin, Agent, ApiBytes, ApiJson, ApiPath, ApiQuery, OptionalJson, cursor, number};
 use crate::chat::{checked_id, without_nul};
 use crate::error::{ApiError, ErrorBody};
-use crate::knowledge::base::{self, Begun, Imported};
+use crate::knowledge::base::{self, BaseError, Begun, Imported};
 use crate::knowledge::{self, Format};
 use crate::storage::{Gap, KnowledgeFilter, Release, Version, VersionState, rfc3339};
 
@@ -23,6 +24,8 @@ const MAX_LIMIT: i64 = 200;
 pub(super) const MAX_FILE: usize = 32 << 20;
 /// Longest note, in characters.
 const MAX_NOTE: usize = 500;
+/// Longest text to search for, in characters.
+const MAX_SEARCH: usize = 100;
 /// How long a request waits for its release before it says that it is being written.
 const WAITS: Duration = Duration::from_secs(5);
 
@@ -215,7 +218,7 @@ pub(super) async fn list(
     let limit = number("limit", query.limit.as_deref(), 50, 1, MAX_LIMIT)?;
     let filter = KnowledgeFilter {
         drafts: query.drafts.unwrap_or(false),
-        text: query.q.map(without_nul),
+        text: query.q.map(checked_search).transpose()?,
         after: query.cursor.map(|cursor| checked_id("cursor", cursor)).transpose()?,
         limit: limit + 1,
     };
@@ -243,6 +246,7 @@ pub(super) async fn read(
     _agent: Agent,
     ApiPath(id): ApiPath,
 ) -> Result<Json<EntryBody>, ApiError> {
+    let id = checked_id("id", id)?;
     let mut versions = state.base().history(&id).await?;
     versions.retain(|version| {
         matches!(version.state, VersionState::Draft | VersionState::Writing | VersionState::Published)
@@ -339,6 +343,7 @@ pub(super) async fn remove(
     ApiPath(id): ApiPath,
     ApiQuery(query): ApiQuery<RemoveQuery>,
 ) -> Result<Json<SavedBody>, ApiError> {
+    let id = checked_id("id", id)?;
     let note = checked_note(query.note.unwrap_or_default())?;
     let version = state.base().remove(&id, query.version, &agent.0.name, &note).await?;
     Ok(Json(SavedBody { version }))
@@ -358,7 +363,7 @@ pub(super) async fn discard(
     _agent: Agent,
     ApiPath(id): ApiPath,
 ) -> Result<StatusCode, ApiError> {
-    state.base().discard(&id).await?;
+    state.base().discard(&checked_id("id", id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -385,7 +390,7 @@ pub(super) async fn history(
     _agent: Agent,
     ApiPath(id): ApiPath,
 ) -> Result<Json<HistoryBody>, ApiError> {
-    let versions = state.base().history(&id).await?;
+    let versions = state.base().history(&checked_id("id", id)?).await?;
     Ok(Json(HistoryBody { versions: versions.iter().map(VersionBody::new).collect::<Result<_, _>>()? }))
 }
 
@@ -508,6 +513,13 @@ pub(super) async fn export(
 
 fn checked_format(name: &str) -> Result<Format, ApiError> {
     Format::named(name).ok_or_else(|| ApiError::field("format", "须为 jsonl、json、csv、xlsx 或 md"))
+}
+
+fn checked_search(text: String) -> Result<String, ApiError> {
+    match text.chars().count() {
+        0..=MAX_SEARCH => Ok(without_nul(text)),
+        length => Err(ApiError::field("q", format!("最多 {MAX_SEARCH} 个字符，收到 {length} 个"))),
+    }
 }
 
 fn checked_note(note: String) -> Result<String, ApiError> {
@@ -657,8 +669,8 @@ pub(super) async fn publish(
     OptionalJson(request): OptionalJson<PublishRequest>,
 ) -> Result<Response, ApiError> {
     let note = checked_note(request.note)?;
-    let begun = state.base().begin_publish(request.entries.as_deref(), &admin.0.name, &note).await?;
-    finish(&state, begun).await
+    let base = state.base().clone();
+    finish(&state, async move { base.begin_publish(request.entries.as_deref(), &admin.0.name, &note).await }).await
 }
 
 /// What to go back to.
@@ -690,22 +702,39 @@ pub(super) async fn rollback(
     ApiJson(request): ApiJson<RollbackRequest>,
 ) -> Result<Response, ApiError> {
     let note = checked_note(request.note)?;
-    let begun = state.base().begin_rollback(request.release, &admin.0.name, &note).await?;
-    finish(&state, begun).await
+    let base = state.base().clone();
+    finish(&state, async move { base.begin_rollback(request.release, &admin.0.name, &note).await }).await
 }
 
-/// Writes a release to its end, also when the caller leaves; tells the caller how it stands after a while.
-async fn finish(state: &AppState, begun: Begun) -> Result<Response, ApiError> {
-    let number = begun.release;
-    let work = tokio::spawn({
-        let state = state.clone();
-        let base = state.base().clone();
-        async move { state.finish(async move { Ok(base.finish(begun, |_, _| {}).await?) }).await }
-    });
-    match tokio::time::timeout(WAITS, work).await {
+/// Begins a release and writes it to its end, also when the caller leaves; tells the caller how it stands after a while.
+async fn finish(
+    state: &AppState,
+    begin: impl Future<Output = Result<Begun, BaseError>> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let (begun, is_begun) = tokio::sync::oneshot::channel();
+    let work = {
+        let (state, base) = (state.clone(), state.base().clone());
+        async move {
+            let work = async move {
+                let release = begin.await?;
+                let _ = begun.send(release.release);
+                let number = release.release;
+                base.finish(release, |_, _| {}).await.map_err(|error| {
+                    // Its caller may have left, or been told that it is being written.
+                    tracing::error!(%error, release = number, "a release was not published");
+                    error.into()
+                })
+            };
+            state.finish(work).await
+        }
+    };
+    let mut work = tokio::spawn(work.in_current_span());
+    match tokio::time::timeout(WAITS, &mut work).await {
         Ok(Ok(release)) => Ok((StatusCode::OK, Json(ReleaseBody::from(release?))).into_response()),
         Ok(Err(error)) => Err(ApiError::Internal(format!("the work on a release stopped: {error}"))),
         Err(_) => {
+            // Not begun after so long: it waits for the database.
+            let number = is_begun.await.map_err(|_| ApiError::Timeout)?;
             let release =
                 state.0.storage.release(number).await?.ok_or(ApiError::ReleaseNotFound(number.to_string()))?;
             Ok((StatusCode::ACCEPTED, Json(ReleaseBody::from(release))).into_response())

@@ -261,6 +261,16 @@ async fn local_names_only(State(state): State<AppState>, request: Request, next:
             return ApiError::HostRefused(host.chars().take(128).collect()).into_response();
         }
     }
+    // A page of another site may send what a form could send, without asking first. Its browser says where it comes from.
+    if state.0.config.open
+        && let Some(origin) = request.headers().get(header::ORIGIN)
+    {
+        let origin = origin.to_str().unwrap_or_default();
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if origin.split_once("://").is_none_or(|(_, from)| !from.eq_ignore_ascii_case(host)) {
+            return ApiError::HostRefused(origin.chars().take(128).collect()).into_response();
+        }
+    }
     next.run(request).await
 }
 

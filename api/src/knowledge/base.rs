@@ -13,15 +13,20 @@ use std::time::Duration;
 use yingda_engine::{Engine, EngineError, KnowledgeEntry};
 
 use crate::storage::{
-    KnowledgeFilter, NewVersion, Release, ReleaseKind, Storage, StorageError, Tx, Version, VersionState, now,
+    KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Storage, StorageError, Tx, Version, VersionState,
+    now,
 };
 
 /// A release that has not moved for so long is given up by whoever comes next.
-const STOPPED_MILLISECONDS: i64 = 3_000;
+const STOPPED_MILLISECONDS: i64 = 5_000;
 /// How often a release says that it moves.
 const MOVES: Duration = Duration::from_millis(500);
 /// How often a replica looks whether another one has published.
 const LOOKS: Duration = Duration::from_millis(500);
+/// Every how many looks it also sees to what somebody left open.
+const SETTLES: u32 = 10;
+/// From so many changes on, if they are a quarter of all, everything is written anew.
+const MANY_CHANGES: usize = 1_000;
 
 /// Why something cannot be done with the knowledge.
 #[derive(Debug, thiserror::Error)]
@@ -164,11 +169,12 @@ impl KnowledgeBase {
             return self.storage.published_knowledge().await?.iter().map(|body| read(body)).collect();
         }
         let filter = KnowledgeFilter { limit: i64::MAX, ..KnowledgeFilter::default() };
-        let mut latest: BTreeMap<String, Version> = BTreeMap::new();
-        for version in self.storage.knowledge(&filter).await? {
-            latest.insert(version.entry_id.clone(), version);
-        }
-        latest.into_values().filter_map(|version| version.body).map(|body| read(&body)).collect()
+        let versions = self.storage.knowledge(&filter).await?;
+        let latest = versions.chunk_by(|a, b| a.entry_id == b.entry_id).filter_map(|versions| {
+            let (published, draft) = split(versions);
+            draft.or(published)?.body.as_deref()
+        });
+        latest.map(read).collect()
     }
 
     /// Keeps the entries of a file as drafts, where they are not what is there already; with `replace`, what the file does not
@@ -238,7 +244,7 @@ impl KnowledgeBase {
     /// When there was no such release, nothing has changed since, another release is being written, or the database fails.
     pub async fn begin_rollback(&self, restores: i64, author: &str, note: &str) -> Result<Begun, BaseError> {
         let release = self.storage.release(restores).await?;
-        let published = |release: &Release| release.state == crate::storage::ReleaseState::Published;
+        let published = |release: &Release| release.state == ReleaseState::Published;
         if !release.as_ref().is_some_and(published) {
             return Err(BaseError::NoRelease(restores));
         }
@@ -300,19 +306,21 @@ impl KnowledgeBase {
 
     async fn commit(&self, mut tx: Tx, release: i64, changes: usize, whole: bool) -> Result<Begun, BaseError> {
         let (entries, wordings) = tx.count_release(release, changes).await?;
-        tx.commit().await?;
         let counts = (usize::try_from(entries).unwrap_or(0), usize::try_from(wordings).unwrap_or(0));
         // Only where the store has what the database thinks it has can a change be put on top.
         let stored = self.engine.contents().await?.map(|contents| contents.release);
         let current = self.storage.current_release().await?.map(|release| release.release);
-        Ok(Begun { release, counts, whole: whole || stored.is_none() || stored != current })
+        let many = changes > MANY_CHANGES && changes > counts.0 / 4;
+        tx.commit().await?;
+        Ok(Begun { release, counts, whole: whole || many || stored.is_none() || stored != current })
     }
 
     /// Writes a release that was begun and makes it the current one; `progress(done, all)` counts entries.
     ///
     /// # Errors
     ///
-    /// When the model, the store or the database fails. Where the store has not switched, the release is given up.
+    /// When the model, the store or the database fails. Where the store has not switched, the release is given up; where it cannot be
+    /// asked whether it has, that is settled later.
     pub async fn finish(
         &self,
         begun: Begun,
@@ -320,7 +328,9 @@ impl KnowledgeBase {
     ) -> Result<Release, BaseError> {
         let number = begun.release;
         let done = Arc::new(AtomicUsize::new(0));
-        let moving = tokio::spawn({
+        // Stops when this is dropped.
+        let mut moving = tokio::task::JoinSet::new();
+        moving.spawn({
             let (storage, done) = (self.storage.clone(), Arc::clone(&done));
             async move {
                 let mut ticks = tokio::time::interval(MOVES);
@@ -339,28 +349,32 @@ impl KnowledgeBase {
                 progress(at, all);
             })
             .await;
-        moving.abort();
         // Until it has ended, it may hold the only connection that writes.
-        let _ = moving.await;
-        let mut tx = self.storage.begin().await?;
+        moving.shutdown().await;
         if let Err(error) = written {
-            tx.fail_release(number, &error.to_string()).await?;
-            tx.commit().await?;
-            return Err(error);
+            // What failed may have come after the switch.
+            let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
+            if stored != number {
+                let mut tx = self.storage.begin().await?;
+                tx.fail_release(number, &error.to_string()).await?;
+                tx.commit().await?;
+                return Err(error);
+            }
+            tracing::error!(%error, release = number, "a release is served, and something failed after the switch to it");
         }
-        if !tx.end_release(number).await? {
-            // This process stood still for so long that another one gave the release up.
-            drop(tx);
-            self.reconcile().await?;
-            return Err(BaseError::GivenUp(number));
-        }
+        let mut tx = self.storage.begin().await?;
+        let ended = tx.end_release(number).await?;
         tx.commit().await?;
         self.seen.store(number, Ordering::Relaxed);
-        self.storage.release(number).await?.ok_or(BaseError::NoRelease(number))
+        match self.storage.release(number).await? {
+            Some(release) if release.state == ReleaseState::Published => Ok(release),
+            // This process stood still for so long that another one gave the release up.
+            _ => Err(if ended { BaseError::NoRelease(number) } else { BaseError::GivenUp(number) }),
+        }
     }
 
     async fn write(&self, begun: &Begun, progress: impl Fn(usize, usize) + Send + Sync) -> Result<(), BaseError> {
-        let versions = self.storage.versions_in_writing().await?;
+        let versions = self.storage.versions_in_writing(begun.release).await?;
         if begun.whole {
             let mut entries: BTreeMap<String, String> = BTreeMap::new();
             let published = self.storage.published_knowledge().await?;
@@ -391,12 +405,11 @@ impl KnowledgeBase {
     ///
     /// When either fails.
     pub async fn settle(&self) -> Result<(), BaseError> {
-        let contents = self.engine.contents().await?;
-        let stored = contents.as_ref().map_or(0, |contents| contents.release);
         let Some(writing) = self.storage.release_in_writing().await? else { return Ok(()) };
         if now() - writing.updated_at < STOPPED_MILLISECONDS {
             return Ok(());
         }
+        let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
         let mut tx = self.storage.begin().await?;
         if stored == writing.release {
             tracing::info!(release = stored, "a release that was written and not noted as published is noted now");
@@ -425,8 +438,7 @@ impl KnowledgeBase {
                     current = current.release,
                     "the reply store does not hold the current release; filling it again"
                 );
-                let entries = self.entries(false).await?;
-                self.engine.index(entries, current.release, |_, _| {}).await?;
+                self.refill("the reply store did not hold the current release").await?;
             }
             None if stored > 0 && self.storage.release_in_writing().await?.is_none() => {
                 tracing::info!(stored, "the database knows nothing of what the reply store holds; noting it");
@@ -448,13 +460,60 @@ impl KnowledgeBase {
         Ok(())
     }
 
-    /// Follows what other processes publish, for ever. Problems are logged when they begin and when they end.
+    /// Writes what is published anew, for another model for instance, as a release of its own: nobody publishes meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`KnowledgeBase::publish`].
+    pub async fn refill(&self, note: &str) -> Result<Release, BaseError> {
+        let begun = self.begin_refill(note).await?;
+        self.finish(begun, |_, _| {}).await
+    }
+
+    /// Begins what [`KnowledgeBase::refill`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`KnowledgeBase::begin_publish`].
+    pub async fn begin_refill(&self, note: &str) -> Result<Begun, BaseError> {
+        let (tx, number) = self.begin(ReleaseKind::Import, None, "yingda", note).await?;
+        self.commit(tx, number, 0, true).await
+    }
+
+    /// Whether the store has been at another release than the database says, both now and at the last look.
+    async fn astray(&self, before: &mut Option<(i64, i64)>) -> Result<bool, BaseError> {
+        let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
+        let current = self.storage.current_release().await?.map_or(0, |release| release.release);
+        let seen = Some((stored, current)).filter(|(stored, current)| stored != current);
+        let writing = self.storage.release_in_writing().await?.is_some();
+        let last = std::mem::replace(before, seen);
+        Ok(!writing && seen.is_some() && seen == last)
+    }
+
+    /// Follows what other processes publish and sees to what somebody left open, for ever. Problems are logged when they begin and
+    /// when they end.
     pub async fn follow(&self) {
+        let mut astray = None;
+        let mut looks = 0;
         let mut ticks = tokio::time::interval(LOOKS);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
             ticks.tick().await;
+            looks += 1;
+            if looks % SETTLES == 0 {
+                let settled = async {
+                    self.settle().await?;
+                    if self.astray(&mut astray).await? { self.reconcile().await } else { Ok(()) }
+                };
+                // Where the store is away, it is said below.
+                if let Err(error @ BaseError::Storage(_)) = settled.await {
+                    tracing::error!(%error, "what somebody left open cannot be seen to");
+                }
+                if let Err(error) = self.engine.tidy().await {
+                    tracing::warn!(%error, "what does not count any more stays in the reply store for now");
+                }
+            }
             match self.engine.refresh().await {
                 Ok(release) => {
                     if failing {
@@ -492,8 +551,12 @@ pub struct Begun {
 async fn check_version(tx: &mut Tx, id: &str, expected: Option<i64>) -> Result<Vec<Version>, BaseError> {
     let versions = tx.versions(id).await?;
     let found = versions.iter().map(|version| version.version).max().unwrap_or(0);
+    // Whoever makes a removed entry again need not know that there was one.
+    let gone = versions.iter().all(|version| version.body.is_none());
     match expected {
-        Some(expected) if expected != found => Err(BaseError::Changed { id: id.to_owned(), found }),
+        Some(expected) if expected != found && !(expected == 0 && gone) => {
+            Err(BaseError::Changed { id: id.to_owned(), found })
+        }
         _ => Ok(versions),
     }
 }
@@ -543,6 +606,7 @@ pub(crate) fn read(body: &str) -> Result<KnowledgeEntry, BaseError> {
 /// Which of the versions of one entry is served, and which would be.
 pub(crate) fn split(versions: &[Version]) -> (Option<&Version>, Option<&Version>) {
     let published = versions.iter().find(|version| version.state == VersionState::Published && version.body.is_some());
-    let draft = versions.iter().find(|version| matches!(version.state, VersionState::Draft | VersionState::Writing));
+    let of = |state: VersionState| versions.iter().find(move |version| version.state == state);
+    let draft = of(VersionState::Draft).or_else(|| of(VersionState::Writing));
     (published, draft)
 }

@@ -9,6 +9,8 @@ use super::{Place, Placed, Problems, quoted};
 
 /// Longest text of an entry, in characters.
 const MAX_LENGTH: usize = 20_000;
+/// Longest id, in characters: so long may one be in an address.
+const MAX_ID: usize = 128;
 
 /// Every text of an entry with the name of its field; days are not among them.
 pub(super) fn texts(entry: &KnowledgeEntry) -> impl Iterator<Item = (&'static str, &str)> {
@@ -62,6 +64,10 @@ pub(super) fn validate(entries: &[Placed], problems: &mut Problems) {
             } else if text.contains('\0') {
                 problems.add(place, format!("`{field}` holds a NUL character; remove it"));
             }
+        }
+        if entry.id.chars().count() > MAX_ID || entry.id.chars().any(char::is_control) {
+            let id = quoted(&entry.id);
+            problems.add(place, format!("the id {id} is longer than {MAX_ID} characters or holds a control character"));
         }
         // An empty question makes the same id again and again; that it is empty has been said.
         let named = if *id_of_question { &entry.question } else { &entry.id };

@@ -206,7 +206,7 @@ impl Storage {
             "SELECT * FROM knowledge_versions WHERE state IN ('draft', 'writing', 'published') AND entry_id IN ( \
                  SELECT DISTINCT entry_id FROM knowledge_versions \
                  WHERE (state = 'draft' OR ($1 = 0 AND state IN ('writing', 'published') AND body IS NOT NULL)) \
-                 AND entry_id > $2 AND COALESCE(body, '') LIKE $3 ESCAPE '\\' ORDER BY entry_id LIMIT $4 \
+                 AND entry_id > $2 AND LOWER(COALESCE(body, '')) LIKE LOWER($3) ESCAPE '\\' ORDER BY entry_id LIMIT $4 \
              ) ORDER BY entry_id, version",
         )
         .bind(i64::from(filter.drafts))
@@ -248,10 +248,9 @@ impl Storage {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn versions_in_writing(&self) -> Result<Vec<Version>, StorageError> {
-        let rows = sqlx::query("SELECT * FROM knowledge_versions WHERE state = 'writing' ORDER BY entry_id")
-            .fetch_all(&self.readers)
-            .await?;
+    pub async fn versions_in_writing(&self, number: i64) -> Result<Vec<Version>, StorageError> {
+        let sql = "SELECT * FROM knowledge_versions WHERE state = 'writing' AND from_release = $1 ORDER BY entry_id";
+        let rows = sqlx::query(sql).bind(number).fetch_all(&self.readers).await?;
         rows.iter().map(version).collect()
     }
 
@@ -305,7 +304,7 @@ impl Storage {
     ///
     /// When the database fails.
     pub async fn release_moved(&self, number: i64, done: i64) -> Result<(), StorageError> {
-        self.release_moved_at(number, done, now()).await
+        self.release_moved_at(number, done, None).await
     }
 
     /// As [`Storage::release_moved`], at a time of one's choice.
@@ -313,9 +312,12 @@ impl Storage {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn release_moved_at(&self, number: i64, done: i64, at: i64) -> Result<(), StorageError> {
+    pub async fn release_moved_at(&self, number: i64, done: i64, at: Option<i64>) -> Result<(), StorageError> {
         let sql = "UPDATE knowledge_releases SET done = $2, updated_at = $3 WHERE release = $1 AND state = 'writing'";
-        sqlx::query(sql).bind(number).bind(done).bind(at).execute(&self.writer).await?;
+        // The time is that of the write and not that of the wait for it.
+        let mut connection = self.writer.acquire().await?;
+        let at = at.unwrap_or_else(now);
+        sqlx::query(sql).bind(number).bind(done).bind(at).execute(&mut *connection).await?;
         Ok(())
     }
 }
@@ -473,8 +475,7 @@ impl Tx {
     ///
     /// When the database fails.
     pub async fn take_draft(&mut self, draft: &Version, number: i64) -> Result<(), StorageError> {
-        let sql =
-            "UPDATE knowledge_versions SET state = 'writing', from_release = $3 WHERE entry_id = $1 AND version = $2";
+        let sql = "UPDATE knowledge_versions SET state = 'writing', from_release = $3 WHERE entry_id = $1 AND version = $2 AND state = 'draft'";
         sqlx::query(sql).bind(&draft.entry_id).bind(draft.version).bind(number).execute(self.connection()).await?;
         Ok(())
     }
@@ -515,13 +516,13 @@ impl Tx {
         }
         sqlx::query(
             "UPDATE knowledge_versions SET state = 'past', to_release = $1 WHERE state = 'published' AND entry_id IN ( \
-             SELECT entry_id FROM knowledge_versions WHERE state = 'writing')",
+             SELECT entry_id FROM knowledge_versions WHERE state = 'writing' AND from_release = $1)",
         )
         .bind(number)
         .execute(self.connection())
         .await?;
-        let sql = "UPDATE knowledge_versions SET state = 'published' WHERE state = 'writing'";
-        sqlx::query(sql).execute(self.connection()).await?;
+        let sql = "UPDATE knowledge_versions SET state = 'published' WHERE state = 'writing' AND from_release = $1";
+        sqlx::query(sql).bind(number).execute(self.connection()).await?;
         Ok(true)
     }
 
@@ -539,14 +540,15 @@ impl Tx {
         }
         sqlx::query(
             "UPDATE knowledge_versions SET state = 'discarded', from_release = NULL WHERE state = 'writing' \
-             AND (entry_id IN (SELECT entry_id FROM knowledge_versions WHERE state = 'draft') \
+             AND from_release = $1 AND (entry_id IN (SELECT entry_id FROM knowledge_versions WHERE state = 'draft') \
              OR EXISTS (SELECT 1 FROM knowledge_releases WHERE release = $1 AND kind <> 'publish'))",
         )
         .bind(number)
         .execute(self.connection())
         .await?;
-        let sql = "UPDATE knowledge_versions SET state = 'draft', from_release = NULL WHERE state = 'writing'";
-        sqlx::query(sql).execute(self.connection()).await?;
+        let sql = "UPDATE knowledge_versions SET state = 'draft', from_release = NULL \
+                   WHERE state = 'writing' AND from_release = $1";
+        sqlx::query(sql).bind(number).execute(self.connection()).await?;
         Ok(())
     }
 }

@@ -39,6 +39,7 @@ use crate::{EngineError, ranking::Tuning, terms::Terms};
 pub struct EdgeStore {
     root: PathBuf,
     current: RwLock<Option<Arc<Generation>>>,
+    looking: tokio::sync::Mutex<()>,
 }
 
 /// An open generation. Its lock lasts as long as it.
@@ -61,7 +62,7 @@ impl EdgeStore {
                 .map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
             let current = Generation::open_current(&root)?.map(Arc::new);
             remove_old(&root);
-            Ok(Self { root, current: RwLock::new(current) })
+            Ok(Self { root, current: RwLock::new(current), looking: tokio::sync::Mutex::default() })
         })
         .await
     }
@@ -75,7 +76,7 @@ impl EdgeStore {
         blocking(move || {
             std::fs::create_dir_all(&root)
                 .map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
-            Ok(Self { root, current: RwLock::new(None) })
+            Ok(Self { root, current: RwLock::new(None), looking: tokio::sync::Mutex::default() })
         })
         .await
     }
@@ -114,6 +115,7 @@ impl ReplyStore for EdgeStore {
 
     async fn replace(&self, contents: Contents, replies: Vec<StoredReply>) -> Result<(), EngineError> {
         let root = self.root.clone();
+        let _looking = self.looking.lock().await;
         let generation = blocking(move || Generation::write(&root, contents, &replies)).await?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(generation));
         self.remove_old().await
@@ -127,6 +129,9 @@ impl ReplyStore for EdgeStore {
         check_change(self, &generation.contents(), &change)?;
         blocking(move || {
             let _writing = lock(&root.join("writing.lock"), &root)?;
+            if current_name(&root)?.as_ref() != Some(&generation.name) {
+                return Err(failed(&root, "another process has filled it anew meanwhile; try again".into()));
+            }
             generation.apply(&root, &change)
         })
         .await
@@ -151,6 +156,19 @@ impl ReplyStore for EdgeStore {
         blocking(move || generation.page(after, limit).map_err(|message| failed(&root, message))).await
     }
 
+    async fn tidy(&self) -> Result<(), EngineError> {
+        let Some(generation) = self.current() else { return Ok(()) };
+        if !generation.contents().retired.iter().any(|retired| retired.is_over(now())) {
+            return Ok(());
+        }
+        let root = self.root.clone();
+        blocking(move || {
+            let _writing = lock(&root.join("writing.lock"), &root)?;
+            generation.tidy(&root)
+        })
+        .await
+    }
+
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
         let root = self.root.clone();
         let Some(generation) = self.current() else {
@@ -164,20 +182,24 @@ impl ReplyStore for EdgeStore {
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
+        // One look at a time: opening takes the generation's lock.
+        let _looking = self.looking.lock().await;
         let known = self.current();
-        let root = self.root.clone();
-        let open = known.clone();
-        let fresh = blocking(move || match open {
-            // Another process may have tuned what is open here.
-            Some(open) if current_name(&root)?.as_ref() == Some(&open.name) => {
-                let there = read_contents(&root.join(&open.name), &root)?;
-                // This process may have gone on since that was read.
-                if there.release >= open.contents().release {
-                    open.set_contents(there);
+        let (root, wanted) = (self.root.clone(), model_id.to_owned());
+        let open = known.as_ref().map(|open| open.name.clone());
+        let store = self.describe();
+        let fresh = blocking(move || match current_name(&root)? {
+            // Nobody else changes what is open here.
+            name if name == open => Ok(None),
+            Some(name) => {
+                let found = read_contents(&root.join(&name), &root)?.model_id;
+                // Before it is opened: whoever loads that model wants to open it.
+                if found != wanted {
+                    return Err(EngineError::StoreOfAnotherModel { store, found, wanted });
                 }
-                Ok(None)
+                Generation::open_current(&root)
             }
-            _ => Generation::open_current(&root),
+            None => Ok(None),
         })
         .await?;
         let Some(fresh) = fresh else {
@@ -292,15 +314,30 @@ impl Generation {
         self.switch(root, Contents { tuning: Some(tuning), ..self.contents() })
     }
 
+    fn remove(&self, root: &Path, rubbish: Vec<Vec<Must>>) -> Result<(), EngineError> {
+        for must in rubbish {
+            let delete = PointOperations::DeletePointsByFilter(filter(&must));
+            self.shard
+                .update(UpdateOperation::PointOperation(delete))
+                .map_err(|error| failed(root, format!("cannot be written: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn tidy(&self, root: &Path) -> Result<(), EngineError> {
+        let (mut contents, now) = (self.contents(), now());
+        self.remove(root, rubbish(&contents, now))?;
+        self.shard.flush();
+        contents.retired.retain(|retired| !retired.is_over(now));
+        self.switch(root, contents)
+    }
+
     fn apply(&self, root: &Path, change: &Change) -> Result<(), EngineError> {
         let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
         let contents = self.contents();
         enough_space(root, OPEN_BYTES + space_for(&contents, change.replies.len()))?;
         let now = now();
-        for must in rubbish(&contents, now) {
-            let delete = PointOperations::DeletePointsByFilter(filter(&must));
-            self.shard.update(UpdateOperation::PointOperation(delete)).map_err(text)?;
-        }
+        self.remove(root, rubbish(&contents, now))?;
         insert_replies(root, &self.shard, &contents.model_id, &change.replies, change.release)?;
         // On disk before it counts.
         self.shard.flush();

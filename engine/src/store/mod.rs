@@ -134,7 +134,7 @@ pub struct Contents {
     #[serde(default)]
     pub added: usize,
     /// What does not count any more and is still there, for whoever has not seen the switch yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub retired: Vec<Retired>,
     /// What `yingda tune` found for this content; `None`: the second stage as it comes with the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,6 +365,9 @@ pub trait ReplyStore {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<StoredPoint>, EngineError>> + Send;
 
+    /// Removes what no search looks at any more.
+    fn tidy(&self) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Keeps what was tuned for the current content.
     fn keep_tuning(&self, tuning: Tuning) -> impl Future<Output = Result<(), EngineError>> + Send;
 
@@ -445,6 +448,10 @@ impl ReplyStore for Store {
 
     async fn page(&self, after: Option<uuid::Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
         either!(self, store => store.page(after, limit).await)
+    }
+
+    async fn tidy(&self) -> Result<(), EngineError> {
+        either!(self, store => store.tidy().await)
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {

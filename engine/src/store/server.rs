@@ -37,8 +37,9 @@ pub struct ServerStore {
     url: String,
     alias: String,
     settings: ServerSettings,
-    /// What was current when it was last looked at. Searches go by it until the next look.
-    known: RwLock<Option<Contents>>,
+    /// The collection that was current when it was last looked at, and what it was made of. Searches go by both until the next
+    /// look: what a filter says holds for this collection only.
+    known: RwLock<Option<(String, Contents)>>,
 }
 
 impl ServerStore {
@@ -72,17 +73,30 @@ impl ServerStore {
         })?;
         let (url, alias, settings) = (url.to_owned(), alias.to_owned(), settings.clone());
         let store = Self { client, url, alias, settings, known: RwLock::default() };
-        let contents = store.contents().await?;
-        store.know(contents);
+        store.know(store.look().await?);
         Ok(store)
     }
 
-    fn know(&self, contents: Option<Contents>) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = contents;
+    fn know(&self, known: Option<(String, Contents)>) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    fn known(&self) -> Option<Contents> {
+    fn known(&self) -> Option<(String, Contents)> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The current collection and what it was made of.
+    async fn look(&self) -> Result<Option<(String, Contents)>, EngineError> {
+        let Some(collection) = self.current().await? else { return Ok(None) };
+        let metadata = self.metadata_of(&collection).await?;
+        let contents = serde_json::from_value(metadata).map_err(|error| EngineError::Store {
+            store: format!("at {}", self.url),
+            message: format!(
+                "the collection behind {} was not made by yingda ({error}); choose another name for ours",
+                self.alias
+            ),
+        })?;
+        Ok(Some((collection, contents)))
     }
 
     fn failed(&self, doing: &str) -> impl Fn(QdrantError) -> EngineError {
@@ -296,7 +310,7 @@ impl ServerStore {
         if let Some(old) = old {
             self.client.delete_collection(&old).await.map_err(self.failed("removing the old collection"))?;
         }
-        self.know(Some(contents));
+        self.know(Some((collection.to_owned(), contents)));
         Ok(())
     }
 
@@ -313,17 +327,27 @@ impl ServerStore {
         entries: usize,
         scope: &Scope,
     ) -> Result<Vec<Candidate>, EngineError> {
-        let Some(contents) = self.known() else { return Ok(Vec::new()) };
-        let filter = filter(&conditions(scope, &contents));
+        let Some(mut known) = self.known() else { return Ok(Vec::new()) };
         let mut points = POINTS.max(entries);
+        let mut looked = false;
         loop {
-            let Some(request) = request(&self.alias, query, points, &filter) else { return Ok(Vec::new()) };
-            let ask = || self.client.query(request.clone());
-            let points_found = match ask().await {
+            let filter = filter(&conditions(scope, &known.1));
+            let Some(request) = request(&known.0, query, points, &filter) else { return Ok(Vec::new()) };
+            let points_found = match self.client.query(request).await {
                 Ok(found) => found.result,
-                // Nothing is indexed yet, or the alias was moved to a new collection meanwhile.
-                Err(_) if self.current().await?.is_none() => return Ok(Vec::new()),
-                Err(_) => ask().await.map_err(self.failed("the search"))?.result,
+                Err(error) if looked => return Err(self.failed("the search")(error)),
+                // Another process may have put another collection in its place.
+                Err(_) => {
+                    looked = true;
+                    let now = self.look().await?;
+                    check_model(self, now.as_ref().map(|(_, contents)| contents), model_id)?;
+                    self.know(now.clone());
+                    match now {
+                        Some(now) => known = now,
+                        None => return Ok(Vec::new()),
+                    }
+                    continue;
+                }
             };
             let all = points_found.len() < points;
             let found =
@@ -339,19 +363,16 @@ impl ServerStore {
     async fn switch(&self, collection: &str, contents: Contents, doing: &str) -> Result<(), EngineError> {
         let request = UpdateCollectionBuilder::new(collection).metadata(metadata(&contents));
         self.patiently(doing, || self.client.update_collection(request.clone())).await?;
-        self.know(Some(contents));
+        self.know(Some((collection.to_owned(), contents)));
         Ok(())
     }
 
-    /// The current collection and what it was made of.
+    /// As [`ServerStore::look`], where there must be something.
     async fn filled(&self) -> Result<(String, Contents), EngineError> {
-        match (self.current().await?, self.contents().await?) {
-            (Some(collection), Some(contents)) => Ok((collection, contents)),
-            _ => Err(EngineError::Store {
-                store: format!("at {}", self.url),
-                message: "it is empty; fill it first with `yingda index FILE`".into(),
-            }),
-        }
+        self.look().await?.ok_or_else(|| EngineError::Store {
+            store: format!("at {}", self.url),
+            message: "it is empty; fill it first with `yingda index FILE`".into(),
+        })
     }
 }
 
@@ -361,15 +382,7 @@ impl ReplyStore for ServerStore {
     }
 
     async fn contents(&self) -> Result<Option<Contents>, EngineError> {
-        let Some(collection) = self.current().await? else { return Ok(None) };
-        let metadata = self.metadata_of(&collection).await?;
-        serde_json::from_value(metadata).map(Some).map_err(|error| EngineError::Store {
-            store: format!("at {}", self.url),
-            message: format!(
-                "the collection behind {} was not made by yingda ({error}); choose another name for ours",
-                self.alias
-            ),
-        })
+        Ok(self.look().await?.map(|(_, contents)| contents))
     }
 
     async fn replace(&self, contents: Contents, replies: Vec<StoredReply>) -> Result<(), EngineError> {
@@ -413,9 +426,9 @@ impl ReplyStore for ServerStore {
     }
 
     async fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
-        let Some(contents) = self.known() else { return Ok(Vec::new()) };
+        let Some((collection, contents)) = self.known() else { return Ok(Vec::new()) };
         let request = ScrollPoints {
-            collection_name: self.alias.clone(),
+            collection_name: collection,
             filter: Some(filter(&current(&contents))),
             offset: after.map(|after| after.to_string().into()),
             // The one that it begins with may be known.
@@ -440,15 +453,21 @@ impl ReplyStore for ServerStore {
         Ok(points)
     }
 
+    /// Another replica may be publishing; what does not count is removed with the next release.
+    async fn tidy(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
         let (collection, contents) = self.filled().await?;
         self.switch(&collection, Contents { tuning: Some(tuning), ..contents }, "keeping the tuning").await
     }
 
     async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
-        let contents = self.contents().await?;
-        check_model(self, contents.as_ref(), model_id)?;
-        self.know(contents);
+        let looked = tokio::time::timeout(Duration::from_millis(self.settings.deadline_ms), self.look()).await;
+        let now = looked.map_err(|_| self.damaged(format!("no answer within {} ms", self.settings.deadline_ms)))??;
+        check_model(self, now.as_ref().map(|(_, contents)| contents), model_id)?;
+        self.know(now);
         Ok(())
     }
 }
