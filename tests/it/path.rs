@@ -9,7 +9,7 @@ use yingda_engine::{Engine, KnowledgeEntry};
 
 use crate::{
     learning::{small_fit, write_chats},
-    support::{Service, root},
+    support::{Service, root, sample},
 };
 
 /// Twelve things of the shop of [`write_chats`].
