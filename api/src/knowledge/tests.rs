@@ -147,7 +147,13 @@ fn awkward() -> Vec<KnowledgeEntry> {
         .map(|(index, text)| KnowledgeEntry {
             intent: Some((*text).into()),
             tags: vec![(*text).into(), "售后".into()],
-            ..entry(&format!("{text} {index}"), text, &[text, "另一种问法"], &format!("{text}\n\n{text}\n  {text}"))
+            // An id holds no control character, and is odd enough without.
+            ..entry(
+                &format!("{} {index}", text.replace(char::is_control, " ").trim()),
+                text,
+                &[text, "另一种问法"],
+                &format!("{text}\n\n{text}\n  {text}"),
+            )
         })
         .collect();
     entries.push(KnowledgeEntry { valid_from: Some("2026-01-01".into()), ..entry("从", "从", &[], "从") });
