@@ -476,10 +476,6 @@ fn insert_replies(
     replies: &[StoredReply],
     release: i64,
 ) -> Result<(), EngineError> {
-    // Short wordings first: their terms weigh most. The index of terms keeps in each of its lists what the largest weight behind
-    // an element is, and corrects all elements before a larger one: in the order of the file that takes quadratic time.
-    let mut replies: Vec<&StoredReply> = replies.iter().collect();
-    replies.sort_by_key(|reply| reply.terms.indices.len());
     for chunk in replies.chunks(CHUNK) {
         let points = chunk.iter().map(|reply| StoredPoint::new(reply, model_id, release));
         insert(root, shard, points.collect::<Result<_, _>>()?)?;
