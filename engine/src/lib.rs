@@ -2,6 +2,7 @@
 //!
 //! [`Engine::respond`] is the whole story in one function; [`rules::decide`] and [`policy::decide`] are the pure heart of it.
 
+mod clock;
 mod engine;
 mod error;
 mod follow_up;

@@ -210,21 +210,11 @@ impl KnowledgeBase {
         Ok(imported)
     }
 
-    /// Publishes all drafts, or those of some entries, as the next release. When it returns, it is served.
+    /// Begins to publish all drafts, or those of some entries, as the next release; [`KnowledgeBase::finish`] finishes it.
     ///
     /// # Errors
     ///
-    /// When there is no draft, another release is being written, or anything fails; what was served is then served on.
-    pub async fn publish(&self, ids: Option<&[String]>, author: &str, note: &str) -> Result<Release, BaseError> {
-        let begun = self.begin_publish(ids, author, note).await?;
-        self.finish(begun, |_, _| {}).await
-    }
-
-    /// Begins what [`KnowledgeBase::finish`] finishes.
-    ///
-    /// # Errors
-    ///
-    /// As [`KnowledgeBase::publish`].
+    /// When there is no draft, another release is being written, or the database fails.
     pub async fn begin_publish(&self, ids: Option<&[String]>, author: &str, note: &str) -> Result<Begun, BaseError> {
         let (mut tx, number) = self.begin(ReleaseKind::Publish, None, author, note).await?;
         let drafts = tx.drafts(ids).await?;
@@ -464,7 +454,7 @@ impl KnowledgeBase {
     ///
     /// # Errors
     ///
-    /// As [`KnowledgeBase::publish`].
+    /// As [`KnowledgeBase::begin_publish`].
     pub async fn refill(&self, note: &str) -> Result<Release, BaseError> {
         let begun = self.begin_refill(note).await?;
         self.finish(begun, |_, _| {}).await

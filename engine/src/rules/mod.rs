@@ -15,6 +15,7 @@ use flow::{Flow, Run};
 
 use crate::{
     Asker, Decision, EscalationReason, PolicyConfig,
+    clock::day,
     policy::{Gates, Situation, is_one_of, person, unruled},
     slots,
 };
@@ -225,13 +226,6 @@ impl Rule {
             && (self.channels.is_empty() || channel())
             && (self.audiences.is_empty() || audience())
     }
-}
-
-/// The day in UTC+8, where the customers are, as `YYYYMMDD`.
-fn day(milliseconds: i64) -> i64 {
-    let seconds = milliseconds.div_euclid(1000).saturating_add(8 * 3600);
-    let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    i64::from(at.year()) * 10_000 + i64::from(u8::from(at.month())) * 100 + i64::from(at.day())
 }
 
 #[cfg(test)]

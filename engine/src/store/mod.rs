@@ -6,18 +6,20 @@
 //! of it: a point tells from which release on it counts, [`Contents::retired`] which older points do not count any more, and no
 //! point that is being served is ever changed.
 
+mod contents;
 mod copy;
 mod edge;
+mod points;
 mod server;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
+pub use contents::{Change, Contents, FORMAT, Retired};
 pub use copy::Copied;
 pub use edge::EdgeStore;
+pub use points::StoredPoint;
+pub(crate) use points::parse_day;
+use points::{Payload, read_entry};
 use serde::{Deserialize, Serialize};
 pub use server::ServerStore;
 
@@ -81,144 +83,6 @@ pub struct StoredReply {
     pub embedding: Vec<f32>,
     /// Its terms, by [`Terms::of_wording`].
     pub terms: Terms,
-}
-
-/// A point as it is stored: a wording with all that belongs to it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredPoint {
-    id: uuid::Uuid,
-    payload: Payload,
-    embedding: Vec<f32>,
-    terms: Terms,
-}
-
-impl StoredPoint {
-    fn new(reply: &StoredReply, model_id: &str, release: i64) -> Result<Self, EngineError> {
-        Ok(Self {
-            id: point_id(reply, release),
-            payload: Payload::new(reply, model_id, release)?,
-            embedding: reply.embedding.clone(),
-            terms: reply.terms.clone(),
-        })
-    }
-}
-
-/// Version of what a point holds; content of another version must be written anew.
-pub const FORMAT: u32 = 3;
-
-/// What the current content of a store was made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Contents {
-    /// [`FORMAT`] of the program that wrote it.
-    #[serde(default)]
-    pub format: u32,
-    /// The model that made the embeddings.
-    pub model_id: String,
-    /// Length of an embedding.
-    pub dimension: usize,
-    /// Knowledge entries.
-    pub entries: usize,
-    /// Wordings of all entries: points.
-    #[serde(default)]
-    pub wordings: usize,
-    /// Mean count of terms in a wording, by which [`Terms::of_wording`] weighs them.
-    #[serde(default)]
-    pub average_terms: f32,
-    /// The release of the knowledge that is current; grows with every change.
-    #[serde(default)]
-    pub release: i64,
-    /// Whether an entry is for some channels or audiences only.
-    #[serde(default)]
-    pub restricted: bool,
-    /// Wordings that were added by [`ReplyStore::apply`] since all was written.
-    #[serde(default)]
-    pub added: usize,
-    /// What does not count any more and is still there, for whoever has not seen the switch yet.
-    #[serde(default)]
-    pub retired: Vec<Retired>,
-    /// What `yingda tune` found for this content; `None`: the second stage as it comes with the program.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tuning: Option<Tuning>,
-}
-
-impl Contents {
-    /// Of a whole release that is written anew.
-    pub fn new(model_id: &str, dimension: usize, release: i64, replies: &[StoredReply], average_terms: f32) -> Self {
-        let mut ids: Vec<&str> = replies.iter().map(|reply| reply.entry.id.as_str()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Self {
-            format: FORMAT,
-            model_id: model_id.to_owned(),
-            dimension,
-            entries: ids.len(),
-            wordings: replies.len(),
-            average_terms,
-            release,
-            restricted: replies.iter().any(|reply| reply.entry.is_restricted()),
-            added: 0,
-            retired: Vec::new(),
-            tuning: None,
-        }
-    }
-
-    /// After a change; `now` in milliseconds since 1970.
-    fn after(&self, change: &Change, now: i64) -> Self {
-        let mut retired: Vec<Retired> = self.retired.iter().filter(|retired| !retired.is_over(now)).cloned().collect();
-        if !change.retired.is_empty() {
-            let entries = change.retired.clone();
-            retired.push(Retired { release: change.release, at: now, entries });
-        }
-        Self {
-            entries: change.entries,
-            wordings: change.wordings,
-            release: change.release,
-            restricted: self.restricted || change.replies.iter().any(|reply| reply.entry.is_restricted()),
-            added: self.added + change.replies.len(),
-            retired,
-            ..self.clone()
-        }
-    }
-}
-
-/// Points that a release put out of use: those of `entries` from releases before it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Retired {
-    /// The release.
-    pub release: i64,
-    /// When, in milliseconds since 1970.
-    pub at: i64,
-    /// Ids of the entries that it changed or removed.
-    pub entries: Vec<String>,
-}
-
-impl Retired {
-    /// Whether nobody can still be searching the release before.
-    fn is_over(&self, now: i64) -> bool {
-        now - self.at > KEPT_MILLISECONDS
-    }
-}
-
-/// How long points stay that do not count any more. A replica looks for a new release far more often.
-const KEPT_MILLISECONDS: i64 = 10_000;
-
-/// What makes the next release of the current one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// Its number; larger than the current one.
-    pub release: i64,
-    /// Wordings of entries that are new or changed.
-    pub replies: Vec<StoredReply>,
-    /// Ids of entries that are changed or removed.
-    pub retired: Vec<String>,
-    /// Entries in the new release.
-    pub entries: usize,
-    /// Wordings in the new release.
-    pub wordings: usize,
-}
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// What is searched for.
@@ -371,9 +235,9 @@ pub trait ReplyStore {
     /// Keeps what was tuned for the current content.
     fn keep_tuning(&self, tuning: Tuning) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Looks again which content is current, after another process replaced it. Content of another model than `model_id` is an
-    /// error, and what was current stays so.
-    fn refresh(&self, model_id: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+    /// Looks again which content is current, after another process replaced it, and returns what it was made of. Content of another
+    /// model than `model_id` is an error, and what was current stays so.
+    fn refresh(&self, model_id: &str) -> impl Future<Output = Result<Option<Contents>, EngineError>> + Send;
 }
 
 /// Either home.
@@ -458,96 +322,9 @@ impl ReplyStore for Store {
         either!(self, store => store.keep_tuning(tuning).await)
     }
 
-    async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
+    async fn refresh(&self, model_id: &str) -> Result<Option<Contents>, EngineError> {
         either!(self, store => store.refresh(model_id).await)
     }
-}
-
-/// The payload of a point; the same in both homes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Payload {
-    knowledge_id: String,
-    wording: String,
-    #[serde(default)]
-    intent: Option<String>,
-    /// What is filtered by besides; an entry for all is for [`ALL`].
-    #[serde(default)]
-    category: Option<String>,
-    channels: Vec<String>,
-    audiences: Vec<String>,
-    #[serde(default)]
-    products: Vec<String>,
-    /// `YYYYMMDD`; an open end is 0 or 99,991,231, so that one range filter fits all.
-    valid_from: i64,
-    valid_to: i64,
-    /// The release from which on it counts; 0 when it was written with all others.
-    release: i64,
-    model_id: String,
-    /// The entry as JSON, in one piece: most found points are never shown.
-    entry: String,
-}
-
-/// What stands for every channel and every audience.
-const ALL: &str = "*";
-
-/// Fields that are filtered by; they are indexed before any point is written.
-const INTEGER_FIELDS: [&str; 3] = ["valid_from", "valid_to", "release"];
-const KEYWORD_FIELDS: [&str; 6] = ["knowledge_id", "intent", "category", "channels", "audiences", "products"];
-
-/// A condition on the payload, in no home's own words.
-#[derive(Clone, Debug, PartialEq)]
-enum Must {
-    /// A number at most this.
-    AtMost(&'static str, i64),
-    /// A number at least this.
-    AtLeast(&'static str, i64),
-    /// One of these words.
-    AnyOf(&'static str, Vec<String>),
-    /// Not all of these.
-    Not(Vec<Must>),
-}
-
-/// What a point must be to be of the current release.
-fn current(contents: &Contents) -> Vec<Must> {
-    let retired = contents.retired.iter().map(|retired| Must::Not(out_of_use(retired)));
-    std::iter::once(Must::AtMost("release", contents.release)).chain(retired).collect()
-}
-
-/// What a point must be to be found.
-fn conditions(scope: &Scope, contents: &Contents) -> Vec<Must> {
-    let mut must = current(contents);
-    must.extend([Must::AtMost("valid_from", scope.day), Must::AtLeast("valid_to", scope.day)]);
-    let or_all = |words: &[String]| [ALL.to_owned()].into_iter().chain(words.iter().cloned()).collect();
-    if contents.restricted {
-        if let Some(channel) = &scope.channel {
-            must.push(Must::AnyOf("channels", or_all(std::slice::from_ref(channel))));
-        }
-        if let Some(audiences) = &scope.audiences {
-            must.push(Must::AnyOf("audiences", or_all(audiences)));
-        }
-    }
-    if !scope.products.is_empty() {
-        must.push(Must::AnyOf("products", scope.products.clone()));
-    }
-    must
-}
-
-/// The points that a release put out of use.
-fn out_of_use(retired: &Retired) -> Vec<Must> {
-    vec![Must::AnyOf("knowledge_id", retired.entries.clone()), Must::AtMost("release", retired.release - 1)]
-}
-
-/// What a change removes before it adds: what an unfinished one left, and what nobody searches any more.
-fn rubbish(contents: &Contents, now: i64) -> Vec<Vec<Must>> {
-    let over = contents.retired.iter().filter(|retired| retired.is_over(now)).map(out_of_use);
-    std::iter::once(vec![Must::AtLeast("release", contents.release + 1)]).chain(over).collect()
-}
-
-fn read_entry(id: &str, body: &str) -> Result<KnowledgeEntry, EngineError> {
-    serde_json::from_str(body).map_err(|error| EngineError::Store {
-        store: "of replies".into(),
-        message: format!("the entry {id} is damaged: {error}; fill the store again with `yingda index`"),
-    })
 }
 
 /// A change must fit what is there.
@@ -607,61 +384,6 @@ pub(crate) fn check_model(
     }
 }
 
-impl Payload {
-    fn new(reply: &StoredReply, model_id: &str, release: i64) -> Result<Self, EngineError> {
-        let entry = &reply.entry;
-        let day = |field: &str, value: &Option<String>, open: i64| {
-            value.as_deref().map_or(Ok(open), |text| {
-                parse_day(text).ok_or_else(|| EngineError::Knowledge {
-                    id: entry.id.clone(),
-                    message: format!("{field} is {text:?}; write a day as YYYY-MM-DD"),
-                })
-            })
-        };
-        let or_all = |words: &[String]| if words.is_empty() { vec![ALL.to_owned()] } else { words.to_vec() };
-        Ok(Self {
-            knowledge_id: entry.id.clone(),
-            wording: reply.wording.clone(),
-            intent: entry.intent.clone(),
-            category: entry.category.clone(),
-            channels: or_all(&entry.channels),
-            audiences: or_all(&entry.audiences),
-            products: entry.products.clone(),
-            valid_from: day("valid_from", &entry.valid_from, 0)?,
-            valid_to: day("valid_to", &entry.valid_to, 99_991_231)?,
-            release,
-            model_id: model_id.to_owned(),
-            entry: serde_json::to_string(entry).expect("plain data is always JSON"),
-        })
-    }
-}
-
-/// `2026-03-09` as 20,260,309.
-pub(crate) fn parse_day(text: &str) -> Option<i64> {
-    let mut parts = text.split('-');
-    let mut next = |digits: usize, range: std::ops::RangeInclusive<i64>| {
-        let part = parts.next().filter(|part| part.len() == digits && part.bytes().all(|b| b.is_ascii_digit()))?;
-        part.parse().ok().filter(|number| range.contains(number))
-    };
-    let day = next(4, 1..=9999)? * 10_000 + next(2, 1..=12)? * 100 + next(2, 1..=31)?;
-    parts.next().is_none().then_some(day)
-}
-
-/// The same wording of the same entry in the same release is the same point.
-fn point_id(reply: &StoredReply, release: i64) -> uuid::Uuid {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::new()
-        .chain_update(&reply.entry.id)
-        .chain_update([0])
-        .chain_update(&reply.wording)
-        .chain_update([0])
-        .chain_update(release.to_le_bytes())
-        .finalize();
-    let mut bytes = [0u8; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
-}
-
 /// Puts the wordings of each entry together: entries in the order of their best scores, and of their ids where these are
 /// equal, so that both homes agree.
 fn group(found: Vec<(Payload, Found)>) -> Vec<Candidate> {
@@ -685,17 +407,4 @@ fn group(found: Vec<(Payload, Found)>) -> Vec<Candidate> {
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days() {
-        assert_eq!(parse_day("2026-03-09"), Some(20_260_309));
-        for wrong in ["2026-3-9", "2026-13-01", "2026-00-10", "20260309", "2026-03-09-01", "", "２０２６-03-09"] {
-            assert_eq!(parse_day(wrong), None, "{wrong}");
-        }
-    }
 }

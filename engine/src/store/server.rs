@@ -25,11 +25,13 @@ use qdrant_client::{
 use uuid::Uuid;
 
 use super::{
-    BEAM, CHUNK, Candidate, Change, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, Must,
-    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, ServerSettings, StoredPoint,
-    StoredReply, check_change, check_model, conditions, copy::Progress, cosine, current, group, now, rubbish,
+    BEAM, Candidate, Change, Contents, DENSE, FUSION, Found, Method, OVERSAMPLING, POINTS, QUANTIZED_FROM, ReplyStore,
+    SPARSE, Scope, SearchQuery, ServerSettings, StoredPoint, StoredReply, check_change, check_model,
+    copy::Progress,
+    cosine, group,
+    points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, Payload, conditions, current, rubbish},
 };
-use crate::{EngineError, ranking::Tuning, terms::Terms};
+use crate::{EngineError, clock::now, ranking::Tuning, terms::Terms};
 
 /// Replies at a server.
 pub struct ServerStore {
@@ -89,12 +91,11 @@ impl ServerStore {
     async fn look(&self) -> Result<Option<(String, Contents)>, EngineError> {
         let Some(collection) = self.current().await? else { return Ok(None) };
         let metadata = self.metadata_of(&collection).await?;
-        let contents = serde_json::from_value(metadata).map_err(|error| EngineError::Store {
-            store: format!("at {}", self.url),
-            message: format!(
+        let contents = serde_json::from_value(metadata).map_err(|error| {
+            self.error(format!(
                 "the collection behind {} was not made by yingda ({error}); choose another name for ours",
                 self.alias
-            ),
+            ))
         })?;
         Ok(Some((collection, contents)))
     }
@@ -134,7 +135,7 @@ impl ServerStore {
     fn payload(&self, payload: HashMap<String, Value>) -> Result<Payload, EngineError> {
         let payload: serde_json::Value =
             payload.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect();
-        serde_json::from_value(payload).map_err(|error| self.damaged(format!("a payload is damaged: {error}")))
+        serde_json::from_value(payload).map_err(|error| self.error(format!("a payload is damaged: {error}")))
     }
 
     fn found(&self, point: ScoredPoint, query: &SearchQuery, model_id: &str) -> Result<(Payload, Found), EngineError> {
@@ -155,7 +156,7 @@ impl ServerStore {
     fn vectors(&self, vectors: Option<VectorsOutput>) -> Result<(Vec<f32>, Terms), EngineError> {
         let vectors = vectors.unwrap_or_default();
         let Some(vector_output::Vector::Dense(embedding)) = vectors.get_vector_by_name(DENSE) else {
-            return Err(self.damaged(format!("a point came without its vector `{DENSE}`")));
+            return Err(self.error(format!("a point came without its vector `{DENSE}`")));
         };
         let terms = match vectors.get_vector_by_name(SPARSE) {
             Some(vector_output::Vector::Sparse(terms)) => Terms { indices: terms.indices, values: terms.values },
@@ -164,7 +165,7 @@ impl ServerStore {
         Ok((embedding.data, terms))
     }
 
-    fn damaged(&self, message: String) -> EngineError {
+    fn error(&self, message: String) -> EngineError {
         EngineError::Store { store: format!("at {}", self.url), message }
     }
 
@@ -215,13 +216,10 @@ impl ServerStore {
             .result
             .map_or(0, |result| result.count);
         if counted as usize != replies.len() {
-            return Err(EngineError::Store {
-                store: format!("at {}", self.url),
-                message: format!(
-                    "{} wordings were written and {counted} are there; look at the server's log",
-                    replies.len()
-                ),
-            });
+            return Err(self.error(format!(
+                "{} wordings were written and {counted} are there; look at the server's log",
+                replies.len()
+            )));
         }
         Ok(())
     }
@@ -235,9 +233,8 @@ impl ServerStore {
         replies: &[StoredReply],
         release: i64,
     ) -> Result<(), EngineError> {
-        for chunk in replies.chunks(CHUNK) {
-            let points = chunk.iter().map(|reply| StoredPoint::new(reply, model_id, release));
-            self.insert(collection, points.collect::<Result<_, _>>()?).await?;
+        for points in StoredPoint::chunks(replies, model_id, release) {
+            self.insert(collection, points?).await?;
         }
         Ok(())
     }
@@ -320,6 +317,13 @@ impl ServerStore {
         Ok(metadata.into_iter().map(|(key, value)| (key, serde_json::Value::from(value))).collect())
     }
 
+    /// Gives something up that takes longer than a customer should wait.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        let deadline = self.settings.deadline_ms;
+        let late = || Err(self.error(format!("no answer within {deadline} ms")));
+        tokio::time::timeout(Duration::from_millis(deadline), call).await.unwrap_or_else(|_| late())
+    }
+
     async fn search_slowly(
         &self,
         model_id: &str,
@@ -369,10 +373,7 @@ impl ServerStore {
 
     /// As [`ServerStore::look`], where there must be something.
     async fn filled(&self) -> Result<(String, Contents), EngineError> {
-        self.look().await?.ok_or_else(|| EngineError::Store {
-            store: format!("at {}", self.url),
-            message: "it is empty; fill it first with `yingda index FILE`".into(),
-        })
+        self.look().await?.ok_or_else(|| self.error("it is empty; fill it first with `yingda index FILE`".into()))
     }
 }
 
@@ -415,14 +416,7 @@ impl ReplyStore for ServerStore {
         entries: usize,
         scope: &Scope,
     ) -> Result<Vec<Candidate>, EngineError> {
-        let deadline = Duration::from_millis(self.settings.deadline_ms);
-        let search = self.search_slowly(model_id, query, entries, scope);
-        tokio::time::timeout(deadline, search).await.unwrap_or_else(|_| {
-            Err(EngineError::Store {
-                store: format!("at {}", self.url),
-                message: format!("no answer within {} ms", self.settings.deadline_ms),
-            })
-        })
+        self.in_time(self.search_slowly(model_id, query, entries, scope)).await
     }
 
     async fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
@@ -443,7 +437,7 @@ impl ReplyStore for ServerStore {
                 Some(PointIdOptions::Uuid(id)) => Uuid::parse_str(&id).ok(),
                 _ => None,
             };
-            let id = id.ok_or_else(|| self.damaged("a point has no id of ours".into()))?;
+            let id = id.ok_or_else(|| self.error("a point has no id of ours".into()))?;
             let (embedding, terms) = self.vectors(point.vectors)?;
             Ok(StoredPoint { id, payload: self.payload(point.payload)?, embedding, terms })
         });
@@ -463,12 +457,12 @@ impl ReplyStore for ServerStore {
         self.switch(&collection, Contents { tuning: Some(tuning), ..contents }, "keeping the tuning").await
     }
 
-    async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
-        let looked = tokio::time::timeout(Duration::from_millis(self.settings.deadline_ms), self.look()).await;
-        let now = looked.map_err(|_| self.damaged(format!("no answer within {} ms", self.settings.deadline_ms)))??;
-        check_model(self, now.as_ref().map(|(_, contents)| contents), model_id)?;
+    async fn refresh(&self, model_id: &str) -> Result<Option<Contents>, EngineError> {
+        let now = self.in_time(self.look()).await?;
+        let contents = now.as_ref().map(|(_, contents)| contents.clone());
+        check_model(self, contents.as_ref(), model_id)?;
         self.know(now);
-        Ok(())
+        Ok(contents)
     }
 }
 

@@ -1,13 +1,16 @@
-//! The engine: one model, one reply store, one policy.
+//! The engine: one model, one reply store, one policy. This file understands and answers; [`knowledge`] fills the store, and
+//! [`tuning`] fits the second stage.
+
+mod knowledge;
+mod tuning;
 
 use std::{
-    collections::HashSet,
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,17 +18,14 @@ use tokio::task::JoinSet;
 use yingda_models::{Encoded, Guarantee, ModelError, ModelFolder, Thresholds, context};
 
 use crate::{
-    Asker, Conversation, Decision, EngineError, Hit, KnowledgeEntry, ModelInfo, PastTurn, PolicyConfig, RankedLabel,
-    Related, Response, Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    Asker, Conversation, Decision, EngineError, Hit, ModelInfo, PastTurn, PolicyConfig, RankedLabel, Related, Response,
+    Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
+    clock::{now, today},
     follow_up::Earlier,
     policy::{Gates, Situation},
-    ranking::{
-        LabelledQuestion, Ranked, Seen, TuneOptions, TuneReport, Tuning,
-        features::{Features, Question},
-        tune,
-    },
+    ranking::{Ranked, Tuning, features::Question},
     rules::{self, Call, Progress, Rules, Typed, Verdict},
-    store::{Candidate, Change, Contents, Method, ReplyStore, Scope, SearchQuery, Store, StoredReply, check_model},
+    store::{Candidate, Contents, Method, ReplyStore, Scope, SearchQuery, Store, check_model},
     terms::Terms,
     worker::{Done, Worker},
 };
@@ -417,216 +417,6 @@ impl Engine {
         related.take(RELATED).collect()
     }
 
-    /// Fits the second stage on labelled questions and, unless `dry_run`, keeps it with the store. A question that is a wording of
-    /// the knowledge is judged as if that wording were not there. From `only_judged` nothing is learnt; they are in the report's
-    /// figures. `progress(done, all)` counts questions.
-    ///
-    /// # Errors
-    /// When there are too few questions, or the model or the store fails. Nothing is kept then.
-    pub async fn tune(
-        &self,
-        questions: &[LabelledQuestion],
-        only_judged: &[LabelledQuestion],
-        options: TuneOptions,
-        dry_run: bool,
-        progress: impl Fn(usize, usize) + Send + Sync,
-    ) -> Result<(Tuning, TuneReport), EngineError> {
-        let all = questions.len() + only_judged.len();
-        let mut seen = Vec::with_capacity(all);
-        for (done, question) in questions.iter().chain(only_judged).enumerate() {
-            progress(done, all);
-            seen.push(self.see(question).await?);
-        }
-        progress(all, all);
-        let judged = seen.split_off(questions.len());
-        let (tuning, report) = tokio::task::spawn_blocking(move || tune(&seen, &judged, options))
-            .await
-            .map_err(|_| EngineError::WorkerStopped)??;
-        if !dry_run {
-            self.0.store.keep_tuning(tuning.clone()).await?;
-            self.set_tuning(tuning.clone());
-        }
-        Ok((tuning, report))
-    }
-
-    async fn see(&self, question: &LabelledQuestion) -> Result<Seen, EngineError> {
-        /// As many as the figures look at.
-        const ENTRIES: usize = 10;
-        let serving = self.serving();
-        let conversation = question.conversation();
-        let (understanding, _) = self.understand_one(&serving, question.text.clone(), &conversation.turns).await?;
-        let model_text = serving.folder.tokenizer.contract().model_text(&question.text);
-        let mut asked = self.asked(&serving, &understanding, &model_text, &conversation).await?;
-        let mut orders: [(Vec<String>, f32); 3] = Default::default();
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for (order, method) in orders.iter_mut().zip([Method::Dense, Method::Sparse, Method::Fused]) {
-            asked.query.method = method;
-            candidates = self.candidates(&asked.query, ENTRIES).await?;
-            // Who asks in the very words of the knowledge is no test of it.
-            for candidate in &mut candidates {
-                candidate.wordings.retain(|wording| wording.text != question.text);
-            }
-            candidates.retain(|candidate| !candidate.wordings.is_empty());
-            let best = candidates.first().map_or(0.0, Candidate::score);
-            *order = (candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect(), best);
-        }
-        let policy = &self.0.config.policy;
-        let features = Features::new(&asked.question(policy), &candidates);
-        let ids = candidates.iter().map(|candidate| candidate.knowledge_id.clone()).collect();
-        let right: HashSet<String> = question.knowledge.iter().cloned().collect();
-        let without = (!right.is_empty()).then(|| {
-            let (gone, left): (Vec<Candidate>, Vec<Candidate>) =
-                candidates.into_iter().partition(|candidate| right.contains(&candidate.knowledge_id));
-            // An intent that only they had would tell that they are gone.
-            let has = |candidates: &[Candidate], label: &String| {
-                candidates.iter().any(|candidate| candidate.intent.as_ref() == Some(label))
-            };
-            let mut intents = asked.intents.clone();
-            intents.retain(|intent| has(&left, &intent.label) || !has(&gone, &intent.label));
-            let all: f32 = intents.iter().map(|intent| intent.probability).sum();
-            intents.iter_mut().for_each(|intent| intent.probability /= all.max(1e-6));
-            Features::new(&Question { intents: &intents, ..asked.question(policy) }, &left)
-        });
-        Ok(Seen { text: question.text.clone(), features, without, ids, right, orders })
-    }
-
-    /// Replaces the whole store by `entries`, as a release of the knowledge; `progress(done, all)` counts entries. Returns how many
-    /// wordings were written.
-    ///
-    /// # Errors
-    /// When an entry cannot be indexed, or the model or the store fails; the old content is then still served.
-    pub async fn index(
-        &self,
-        entries: Vec<KnowledgeEntry>,
-        release: i64,
-        progress: impl Fn(usize, usize) + Send + Sync,
-    ) -> Result<usize, EngineError> {
-        check_entries(&entries)?;
-        let serving = self.serving();
-        let wordings: Vec<&str> = entries.iter().flat_map(KnowledgeEntry::wordings).collect();
-        let contract = serving.folder.tokenizer.contract();
-        let terms: usize = wordings.iter().map(|wording| Terms::count(&contract.model_text(wording))).sum();
-        let average = terms as f32 / wordings.len().max(1) as f32;
-        let replies = self.stored(&entries, average, progress).await?;
-        let written = replies.len();
-        let ModelInfo { model_id, dimension, .. } = &serving.info;
-        // What was tuned for this model goes on being used, until it is tuned again.
-        let old = self.0.store.contents().await?.filter(|old| old.model_id == *model_id);
-        let contents = Contents {
-            tuning: old.and_then(|old| old.tuning),
-            ..Contents::new(model_id, *dimension, release, &replies, average)
-        };
-        self.0.store.replace(contents.clone(), replies).await?;
-        self.note(Some(contents));
-        Ok(written)
-    }
-
-    /// Makes the next release of the knowledge out of the one that is served: `changed` takes the place of what the store has of
-    /// these entries, `removed` are gone. `entries` and `wordings` count the whole new release. Searches see either release and
-    /// never a mixture. `progress(done, all)` counts changed entries.
-    ///
-    /// # Errors
-    /// When an entry cannot be indexed, the model or the store fails, or the store holds nothing to go on from; the old release is
-    /// then still served.
-    pub async fn publish(
-        &self,
-        release: i64,
-        changed: &[KnowledgeEntry],
-        removed: &[String],
-        (entries, wordings): (usize, usize),
-        progress: impl Fn(usize, usize) + Send + Sync,
-    ) -> Result<(), EngineError> {
-        check_entries(changed)?;
-        let model_id = self.serving().info.model_id.clone();
-        let contents = self.0.store.contents().await?;
-        check_model(&self.0.store, contents.as_ref(), &model_id)?;
-        let average = contents.map_or(0.0, |contents| contents.average_terms);
-        let replies = self.stored(changed, average, progress).await?;
-        let retired = changed.iter().map(|entry| &entry.id).chain(removed).cloned().collect();
-        self.0.store.apply(Change { release, replies, retired, entries, wordings }).await?;
-        self.note(self.0.store.contents().await?);
-        Ok(())
-    }
-
-    /// The wordings of entries as the store keeps them.
-    async fn stored(
-        &self,
-        entries: &[KnowledgeEntry],
-        average_terms: f32,
-        progress: impl Fn(usize, usize) + Send + Sync,
-    ) -> Result<Vec<StoredReply>, EngineError> {
-        let serving = self.serving();
-        let contract = serving.folder.tokenizer.contract();
-        let all = entries.len();
-        let wordings: Vec<(usize, &str)> = entries
-            .iter()
-            .enumerate()
-            .flat_map(|(at, entry)| entry.wordings().into_iter().map(move |wording| (at, wording)))
-            .collect();
-        let mut replies = Vec::with_capacity(wordings.len());
-        // Never more at once than may wait.
-        let at_once = self.0.config.worker.queue.min(self.0.config.worker.batch_texts);
-        for chunk in wordings.chunks(at_once) {
-            progress(chunk[0].0, all);
-            let texts: Vec<String> = chunk.iter().map(|(_, wording)| (*wording).to_owned()).collect();
-            let understood = loop {
-                match self.understand(texts.clone()).await {
-                    // Customers come first.
-                    Err(EngineError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    understood => break understood?,
-                }
-            };
-            for (understanding, (at, wording)) in understood.into_iter().zip(chunk) {
-                replies.push(StoredReply {
-                    entry: entries[*at].clone(),
-                    wording: (*wording).to_owned(),
-                    embedding: understanding.embedding,
-                    terms: Terms::of_wording(&contract.model_text(wording), average_terms),
-                });
-            }
-        }
-        progress(all, all);
-        Ok(replies)
-    }
-
-    /// Removes from the store what no search looks at any more.
-    ///
-    /// # Errors
-    /// When the store fails; nothing is lost then.
-    pub async fn tidy(&self) -> Result<(), EngineError> {
-        self.0.store.tidy().await
-    }
-
-    /// All entries of the release that is served, by id.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn entries(&self) -> Result<Vec<KnowledgeEntry>, EngineError> {
-        self.0.store.entries().await
-    }
-
-    /// What the store holds now; `None` while it is empty.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn contents(&self) -> Result<Option<Contents>, EngineError> {
-        self.0.store.contents().await
-    }
-
-    /// Looks again what the store holds, after another process changed it or it did not answer. Returns the release that is
-    /// served.
-    ///
-    /// # Errors
-    /// When the store fails, or its new content is of another model: then the old is served on, where it still can be.
-    pub async fn refresh(&self) -> Result<i64, EngineError> {
-        self.0.store.refresh(&self.serving().info.model_id).await?;
-        self.0.reachable.store(true, Ordering::Relaxed);
-        let contents = self.0.store.contents().await?;
-        let release = contents.as_ref().map_or(0, |contents| contents.release);
-        self.note(contents);
-        Ok(release)
-    }
-
     /// Reads the model folder again and looks for a new store content; both are served from then on, without a restart.
     ///
     /// # Errors
@@ -635,10 +425,7 @@ impl Engine {
         let folder = load_folder(&self.0.config).await?;
         let model_id = folder.model_id.clone();
         let serving = make_serving(folder, &self.0.config, &self.0.store).await?;
-        self.0.store.refresh(&model_id).await?;
-        let contents = self.0.store.contents().await?;
-        check_model(&self.0.store, contents.as_ref(), &model_id)?;
-        self.note(contents);
+        self.note(self.0.store.refresh(&model_id).await?);
         *self.0.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(serving);
         Ok(self.info())
     }
@@ -667,25 +454,6 @@ impl Asked {
             negative: self.negative,
         }
     }
-}
-
-fn check_entries(entries: &[KnowledgeEntry]) -> Result<(), EngineError> {
-    let mut known = HashSet::new();
-    for entry in entries {
-        let problem = if entry.id.trim().is_empty() {
-            "it has no id"
-        } else if !known.insert(&entry.id) {
-            "its id stands twice; give every entry its own"
-        } else if entry.question.trim().is_empty() {
-            "its question is empty"
-        } else if entry.answer.trim().is_empty() {
-            "its answer is empty"
-        } else {
-            continue;
-        };
-        return Err(EngineError::Knowledge { id: entry.id.clone(), message: problem.into() });
-    }
-    Ok(())
 }
 
 /// The likeliest candidates as `asker` is answered with them.
@@ -745,16 +513,4 @@ async fn make_serving(folder: Arc<ModelFolder>, config: &EngineConfig, store: &S
     };
     let worker = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::WorkerStopped)??;
     Ok(Serving { folder, worker, thresholds, guarantee, info })
-}
-
-/// Milliseconds since 1970.
-fn now() -> i64 {
-    i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
-
-/// Today in UTC+8, where the customers are, as `YYYYMMDD`.
-fn today() -> i64 {
-    let china = time::UtcOffset::from_hms(8, 0, 0).unwrap_or(time::UtcOffset::UTC);
-    let now = time::OffsetDateTime::now_utc().to_offset(china);
-    i64::from(now.year()) * 10_000 + i64::from(u8::from(now.month())) * 100 + i64::from(now.day())
 }

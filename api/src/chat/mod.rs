@@ -3,13 +3,17 @@
 //! Messages of one session are handled one after another; the same `message_id` is answered once; and nothing is sent
 //! before it is stored.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod answer;
+mod locks;
+mod message;
+
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedMutexGuard;
-use utoipa::ToSchema;
+pub(crate) use answer::top;
+pub use answer::*;
+use locks::SessionLocks;
+pub use message::*;
+pub(crate) use message::{checked_id, checked_text, without_nul};
 use yingda_engine::{
     Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
     RankedLabel, Related, Role, SentimentScores, Timings,
@@ -22,18 +26,10 @@ use crate::metrics;
 use crate::storage::{NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
 use crate::webhook::Webhook;
 
-/// Longest text, in characters.
-pub const MAX_TEXT: usize = 20_000;
-/// Longest id, in characters.
-pub const MAX_ID: usize = 128;
-/// Largest profile, in bytes of JSON.
-pub const MAX_PROFILE: usize = 8 * 1024;
 /// Where a message comes from when nobody says so.
 pub(crate) const DEFAULT_CHANNEL: &str = "api";
 /// Turns of a conversation that the policy sees.
 const WINDOW: i64 = 20;
-/// Intents in an answer.
-const TOP_INTENTS: usize = 5;
 
 /// `reason` of a message that a person will answer.
 const OWNED_BY_AGENT: &str = "owned_by_agent";
@@ -47,344 +43,6 @@ const RULE: &str = "rule";
 const FLOW: &str = "flow";
 /// `reason` of the fixed sentence where the reply store does not answer.
 const UNAVAILABLE: &str = "knowledge_unavailable";
-
-/// What kind of message it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageType {
-    /// Words.
-    #[default]
-    Text,
-    /// A picture.
-    Image,
-    /// A voice message.
-    Voice,
-    /// A file.
-    File,
-    /// A place.
-    Location,
-}
-
-impl MessageType {
-    /// What is stored in place of what cannot be read, the sentence that answers it.
-    fn placeholder(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Text => ("[空消息]", "没有收到文字内容，请输入您想咨询的问题，或回复「人工」转人工客服。"),
-            Self::Image => {
-                ("[图片]", "收到您的图片啦，我暂时看不懂图片，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
-            }
-            Self::Voice => {
-                ("[语音]", "收到您的语音啦，我暂时听不懂语音，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
-            }
-            Self::File => {
-                ("[文件]", "收到您的文件啦，我暂时打不开文件，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
-            }
-            Self::Location => {
-                ("[位置]", "收到您的位置啦，我暂时看不懂位置信息，麻烦用文字描述一下问题，或回复「人工」转人工客服。")
-            }
-        }
-    }
-}
-
-/// A message as a caller sends it.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Incoming {
-    /// The caller's id of the session, 1 to 128 characters. A session is made by its first message.
-    #[schema(example = "s-20260101-0001")]
-    pub session_id: String,
-    /// The caller's id of the customer.
-    #[schema(example = "u-42")]
-    pub user_id: Option<String>,
-    /// What the customer wrote, up to 20,000 characters. May be left out when `type` is not `text`.
-    #[schema(example = "我想退货，怎么操作？")]
-    pub text: Option<String>,
-    /// The caller's id of the message: the same id in the same session gets the same answer, once.
-    #[schema(example = "m-1")]
-    pub message_id: Option<String>,
-    /// Where it comes from: lower-case letters and `_`; `api` when left out.
-    #[schema(example = "web")]
-    pub channel: Option<String>,
-    /// What the caller knows of the customer: a JSON object of at most 8 KiB. Stored with personal data masked. Texts and numbers
-    /// fill slots of answers by their names; `audience` (such as `vip`), `viewed` and `bought` (products, latest first) are
-    /// texts or lists of texts.
-    #[schema(value_type = Option<Object>)]
-    pub profile: Option<serde_json::Value>,
-    /// What kind of message it is.
-    #[serde(rename = "type", default)]
-    pub kind: MessageType,
-}
-
-/// A message that has been checked.
-#[derive(Clone, Debug)]
-pub struct Message {
-    session_id: String,
-    user_id: Option<String>,
-    /// `None` when there is nothing for the model to read.
-    text: Option<String>,
-    message_id: Option<String>,
-    channel: Option<String>,
-    profile: Option<serde_json::Value>,
-    kind: MessageType,
-}
-
-/// An intent with its calibrated probability.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct IntentScore {
-    /// The intent.
-    pub label: String,
-    /// In `[0, 1]`.
-    pub probability: f32,
-}
-
-/// The three sentiments and the likeliest of them.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Sentiment {
-    /// `negative`, `neutral` or `positive`.
-    #[schema(example = "neutral")]
-    pub label: String,
-    /// In `[0, 1]`.
-    pub negative: f32,
-    /// In `[0, 1]`.
-    pub neutral: f32,
-    /// In `[0, 1]`.
-    pub positive: f32,
-}
-
-impl From<SentimentScores> for Sentiment {
-    fn from(scores: SentimentScores) -> Self {
-        Self {
-            label: scores.label().to_owned(),
-            negative: scores.negative,
-            neutral: scores.neutral,
-            positive: scores.positive,
-        }
-    }
-}
-
-/// A question that the customer may choose.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ChoiceItem {
-    /// The knowledge entry behind it.
-    pub knowledge_id: String,
-    /// Its standard question.
-    pub question: String,
-}
-
-/// A knowledge entry that came near.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Match {
-    /// The knowledge entry.
-    pub knowledge_id: String,
-    /// Its standard question.
-    pub question: String,
-    /// Probability that its answer is right, in `[0, 1]`.
-    pub probability: f32,
-    /// Cosine similarity, in `[-1, 1]`.
-    pub score: f32,
-}
-
-/// Another question that may be of interest.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct RelatedItem {
-    /// The knowledge entry behind it.
-    pub knowledge_id: String,
-    /// Its standard question.
-    pub question: String,
-    /// Why it is offered, for the customer to read.
-    #[schema(example = "您买过保温杯")]
-    pub reason: String,
-}
-
-/// Where the time went, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
-pub struct TimingsBody {
-    /// Waiting for the model.
-    pub queue_ms: f64,
-    /// In the model.
-    pub model_ms: f64,
-    /// Searching the reply store.
-    pub search_ms: f64,
-    /// From the message's turn in its session to the finished answer; storing it is not counted.
-    pub total_ms: f64,
-}
-
-/// What is done with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It is answered.
-    Reply,
-    /// The customer is asked what was meant.
-    Clarify,
-    /// It is nothing that the shop does.
-    OutOfScope,
-    /// No answer is known; a person is offered.
-    NoAnswer,
-    /// It is handed to a person.
-    Escalate,
-    /// A person owns the session; the bot says nothing.
-    Silent,
-}
-
-impl Outcome {
-    /// The stable snake-case name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reply => "reply",
-            Self::Clarify => "clarify",
-            Self::OutOfScope => "out_of_scope",
-            Self::NoAnswer => "no_answer",
-            Self::Escalate => "escalate",
-            Self::Silent => "silent",
-        }
-    }
-}
-
-impl From<DecisionKind> for Outcome {
-    fn from(kind: DecisionKind) -> Self {
-        match kind {
-            DecisionKind::Reply => Self::Reply,
-            DecisionKind::Clarify => Self::Clarify,
-            DecisionKind::OutOfScope => Self::OutOfScope,
-            DecisionKind::NoAnswer => Self::NoAnswer,
-            DecisionKind::Escalate => Self::Escalate,
-        }
-    }
-}
-
-/// The answer to a message.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ChatResponse {
-    /// The session.
-    pub session_id: String,
-    /// The message that is answered, if it had an id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
-    /// What is done.
-    pub decision: Outcome,
-    /// What the customer should read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply: Option<String>,
-    /// What is shown with the reply: `{"type": "text", "text"}`, `{"type": "image", "url", "description"?}`,
-    /// `{"type": "link", "title", "url"}` or `{"type": "mini_program", "app_id", "page", "title"}`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<Object>)]
-    pub parts: Vec<Part>,
-    /// What the customer may choose from, when asked what was meant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub choices: Option<Vec<ChoiceItem>>,
-    /// What else may be of interest after a reply: knowledge about products that the profile says were bought or viewed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub related: Vec<RelatedItem>,
-    /// The likeliest intents, best first; empty when the model read nothing.
-    pub intents: Vec<IntentScore>,
-    /// How the customer feels; missing when the model read nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sentiment: Option<Sentiment>,
-    /// Knowledge that came near, best first.
-    pub matches: Vec<Match>,
-    /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment`, `low_confidence`,
-    /// `rule` or `flow`; `rule` or `flow` also of what these say; `owned_by_agent` when silent; `non_text` or `empty_message`
-    /// where there was nothing to read; `knowledge_unavailable` where the knowledge could not be looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The rule that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "track")]
-    pub rule: Option<String>,
-    /// The guided flow that decided: it says or asks something, or hands over.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "track_parcel")]
-    pub flow: Option<String>,
-    /// The session's open ticket.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ticket_id: Option<String>,
-    /// The model that read it.
-    pub model: String,
-    /// Where the time went.
-    pub timings: TimingsBody,
-}
-
-/// An answer that has been stored.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// A [`ChatResponse`], exactly as it was first given; when it is given again, with personal data masked in what a rule or flow
-    /// said.
-    pub json: String,
-    /// Whether the message had been answered before.
-    pub replayed: bool,
-}
-
-/// NUL is in no text that people write, and PostgreSQL cannot store it.
-pub(crate) fn without_nul(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "") } else { text }
-}
-
-/// A text of 1 to [`MAX_TEXT`] characters after trimming.
-pub(crate) fn checked_text(field: &str, text: String) -> Result<String, ApiError> {
-    let text = without_nul(text);
-    let text = text.trim();
-    match text.chars().count() {
-        0 => Err(ApiError::field(field, "不能为空")),
-        1..=MAX_TEXT => Ok(text.to_owned()),
-        length => Err(ApiError::field(field, format!("最多 {MAX_TEXT} 个字符，收到 {length} 个"))),
-    }
-}
-
-/// An id or a name of 1 to [`MAX_ID`] characters without control characters.
-pub(crate) fn checked_id(field: &str, id: String) -> Result<String, ApiError> {
-    match id.chars().count() {
-        0 => Err(ApiError::field(field, "不能为空")),
-        1..=MAX_ID if id.chars().any(char::is_control) => Err(ApiError::field(field, "不能包含控制字符")),
-        1..=MAX_ID => Ok(id),
-        length => Err(ApiError::field(field, format!("最多 {MAX_ID} 个字符，收到 {length} 个"))),
-    }
-}
-
-impl Message {
-    /// Checks a message.
-    ///
-    /// # Errors
-    ///
-    /// When a field is missing or wrong; the error names it.
-    pub fn check(incoming: Incoming) -> Result<Self, ApiError> {
-        let session_id = checked_id("session_id", incoming.session_id)?;
-        let user_id = incoming.user_id.map(|id| checked_id("user_id", id)).transpose()?;
-        let message_id = incoming.message_id.map(|id| checked_id("message_id", id)).transpose()?;
-        if let Some(channel) = &incoming.channel
-            && (!(1..=32).contains(&channel.len())
-                || !channel.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'))
-        {
-            return Err(ApiError::field("channel", "须为 1 到 32 个小写英文字母或下划线"));
-        }
-        if let Some(profile) = &incoming.profile {
-            if !profile.is_object() {
-                return Err(ApiError::field("profile", "须为 JSON 对象"));
-            }
-            let size = profile.to_string().len();
-            if size > MAX_PROFILE {
-                return Err(ApiError::field("profile", format!("最多 {MAX_PROFILE} 字节，收到 {size} 字节")));
-            }
-        }
-        if incoming.text.is_none() && incoming.kind == MessageType::Text {
-            return Err(ApiError::field("text", "缺失：文字消息须带 text；图片、语音等请用 type 说明"));
-        }
-        let text = match incoming.text {
-            Some(text) if !without_nul(text.clone()).trim().is_empty() => Some(checked_text("text", text)?),
-            _ => None,
-        };
-        Ok(Self {
-            session_id,
-            user_id,
-            text,
-            message_id,
-            channel: incoming.channel,
-            profile: incoming.profile,
-            kind: incoming.kind,
-        })
-    }
-}
 
 /// What was understood of a message, and what the bot says if it may.
 struct Judged {
@@ -447,38 +105,6 @@ impl From<Decision> for Bot {
             Decision::Escalate { text, reason, detail } => {
                 Self { text, reason: Some(reason.as_str()), escalation: Some((reason, detail)), ..plain }
             }
-        }
-    }
-}
-
-/// One lock per session that has a message in work.
-#[derive(Clone, Default)]
-struct SessionLocks(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>);
-
-struct SessionGuard {
-    locks: SessionLocks,
-    id: String,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl SessionLocks {
-    /// Waits until all earlier messages of the session are done; first come, first served.
-    async fn lock(&self, id: &str) -> SessionGuard {
-        let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(locks.entry(id.to_owned()).or_default())
-        };
-        SessionGuard { locks: self.clone(), id: id.to_owned(), guard: Some(lock.lock_owned().await) }
-    }
-}
-
-impl Drop for SessionGuard {
-    fn drop(&mut self) {
-        drop(self.guard.take());
-        let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waits holds a second reference; nobody can get one while the map is locked.
-        if locks.get(&self.id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            locks.remove(&self.id);
         }
     }
 }
@@ -606,7 +232,7 @@ impl Chat {
                 "session_id": message.session_id,
                 "message_id": message.message_id,
                 "user_id": message.user_id.as_ref().or_else(|| session?.user_id.as_ref()),
-                "channel": conversation.asker.channel.as_deref().unwrap_or("api"),
+                "channel": conversation.asker.channel.as_deref().unwrap_or(DEFAULT_CHANNEL),
                 "slots": call.send,
             });
             match self.webhook.call(&call, &body).await {
@@ -813,15 +439,6 @@ impl Chat {
     }
 }
 
-/// The likeliest intents.
-pub(crate) fn top(intents: Vec<RankedLabel>) -> Vec<IntentScore> {
-    intents
-        .into_iter()
-        .take(TOP_INTENTS)
-        .map(|intent| IntentScore { label: intent.label, probability: intent.probability })
-        .collect()
-}
-
 /// Where the session's flow waits. One that this version cannot read is over.
 fn flow_of(session: &Session) -> Option<FlowState> {
     let state = serde_json::from_str(session.flow.as_deref()?);
@@ -885,71 +502,4 @@ fn past(turn: Turn) -> PastTurn {
         _ => None,
     };
     PastTurn { role: turn.role, text: turn.text, sentiment: turn.sentiment, decision }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn incoming(json: serde_json::Value) -> Incoming {
-        serde_json::from_value(json).unwrap()
-    }
-
-    fn field_of(json: serde_json::Value) -> String {
-        match Message::check(incoming(json)).unwrap_err() {
-            ApiError::InvalidField { field, .. } => field,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        use serde_json::json;
-        assert_eq!(field_of(json!({"session_id": "", "text": "你好"})), "session_id");
-        assert_eq!(field_of(json!({"session_id": "a\nb", "text": "你好"})), "session_id");
-        assert_eq!(field_of(json!({"session_id": "a\u{0}", "text": "你好"})), "session_id");
-        assert_eq!(field_of(json!({"session_id": "s".repeat(129), "text": "你好"})), "session_id");
-        assert_eq!(field_of(json!({"session_id": "s", "text": "你".repeat(20_001)})), "text");
-        assert_eq!(field_of(json!({"session_id": "s"})), "text");
-        assert_eq!(field_of(json!({"session_id": "s", "text": "好", "channel": "Web"})), "channel");
-        assert_eq!(field_of(json!({"session_id": "s", "text": "好", "profile": []})), "profile");
-        let profile = json!({"note": "好".repeat(3000)});
-        assert_eq!(field_of(json!({"session_id": "s", "text": "好", "profile": profile})), "profile");
-        assert_eq!(field_of(json!({"session_id": "s", "text": "好", "message_id": ""})), "message_id");
-    }
-
-    #[test]
-    fn the_limits_themselves_are_fine() {
-        use serde_json::json;
-        let session_id = "会".repeat(128);
-        let text = "你".repeat(20_000);
-        assert!(Message::check(incoming(json!({"session_id": session_id, "text": text}))).is_ok());
-    }
-
-    #[test]
-    fn an_empty_message_and_a_picture_have_nothing_to_read() {
-        use serde_json::json;
-        for body in [
-            json!({"session_id": "s", "text": " \n\u{0}"}),
-            json!({"session_id": "s", "type": "image"}),
-            json!({"session_id": "s", "type": "voice", "text": ""}),
-        ] {
-            assert_eq!(Message::check(incoming(body)).unwrap().text, None);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_session_lock_is_given_in_turn_and_forgotten_after() {
-        let locks = SessionLocks::default();
-        let first = locks.lock("s").await;
-        let waiting = tokio::spawn({
-            let locks = locks.clone();
-            async move { drop(locks.lock("s").await) }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(first);
-        waiting.await.unwrap();
-        assert!(locks.0.lock().unwrap().is_empty());
-    }
 }

@@ -11,29 +11,36 @@
 //! `contents.json`, replaced by one rename, makes them count. The shard does not read its log again when it is opened, so what
 //! was not flushed may be lost; points that count are never changed, and nothing of theirs can be.
 
+mod folder;
+mod search;
+
 use std::{
-    fs::{File, TryLockError},
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
-use qdrant_edge::{
-    Condition, CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
-    EdgeVectorParams, FieldCondition, FieldIndexOperations, Filter, Fusion, JsonPath, Match, Modifier, NamedQuery,
-    PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, Prefetch,
-    QuantizationConfig, QuantizationSearchParams, QueryEnum, QueryRequest, Range, ScalarQuantizationConfig, ScalarType,
-    ScoredPoint, ScoringQuery, ScrollRequest, SearchParams, SparseVector, UpdateOperation, Vector, VectorInternal,
-    VectorStructInternal, Vectors, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
+use folder::{
+    FIXED_BYTES, OPEN_BYTES, as_json, blocking, current_name, damaged, enough_space, failed, json_path, lock,
+    read_contents, remove_old, space_for, write_synced,
 };
-
+use qdrant_edge::{
+    CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
+    EdgeVectorParams, FieldIndexOperations, Modifier, PayloadFieldSchema, PayloadSchemaType, PointId,
+    PointInsertOperations, PointOperations, PointStruct, QuantizationConfig, ScalarQuantizationConfig, ScalarType,
+    ScrollRequest, UpdateOperation, Vector, Vectors, WithPayloadInterface, WithVector,
+};
+use search::{filter, found, payload, request, vectors};
 use uuid::Uuid;
 
 use super::{
-    BEAM, CHUNK, Candidate, Change, Contents, DENSE, FUSION, Found, INTEGER_FIELDS, KEYWORD_FIELDS, Method, Must,
-    OVERSAMPLING, POINTS, Payload, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, StoredPoint, StoredReply,
-    check_change, check_model, conditions, copy::Progress, cosine, current, group, now, rubbish,
+    Candidate, Change, Contents, DENSE, POINTS, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, StoredPoint,
+    StoredReply, check_change, check_model,
+    copy::Progress,
+    group,
+    points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, conditions, current, rubbish},
 };
-use crate::{EngineError, ranking::Tuning, terms::Terms};
+use crate::{EngineError, clock::now, ranking::Tuning};
 
 /// Replies in a folder of this machine.
 pub struct EdgeStore {
@@ -181,7 +188,7 @@ impl ReplyStore for EdgeStore {
         .await
     }
 
-    async fn refresh(&self, model_id: &str) -> Result<(), EngineError> {
+    async fn refresh(&self, model_id: &str) -> Result<Option<Contents>, EngineError> {
         // One look at a time: opening takes the generation's lock.
         let _looking = self.looking.lock().await;
         let known = self.current();
@@ -204,13 +211,16 @@ impl ReplyStore for EdgeStore {
         .await?;
         let Some(fresh) = fresh else {
             let contents = known.as_ref().map(|generation| generation.contents());
-            return check_model(self, contents.as_ref(), model_id);
+            check_model(self, contents.as_ref(), model_id)?;
+            return Ok(contents);
         };
-        check_model(self, Some(&fresh.contents()), model_id)?;
+        let contents = fresh.contents();
+        check_model(self, Some(&contents), model_id)?;
         // The old generation is locked for as long as anybody holds it.
         drop(known);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(fresh));
-        self.remove_old().await
+        self.remove_old().await?;
+        Ok(Some(contents))
     }
 }
 
@@ -476,11 +486,7 @@ fn insert_replies(
     replies: &[StoredReply],
     release: i64,
 ) -> Result<(), EngineError> {
-    for chunk in replies.chunks(CHUNK) {
-        let points = chunk.iter().map(|reply| StoredPoint::new(reply, model_id, release));
-        insert(root, shard, points.collect::<Result<_, _>>()?)?;
-    }
-    Ok(())
+    StoredPoint::chunks(replies, model_id, release).try_for_each(|points| insert(root, shard, points?))
 }
 
 fn insert(root: &Path, shard: &EdgeShard, points: Vec<StoredPoint>) -> Result<(), EngineError> {
@@ -501,225 +507,9 @@ fn insert(root: &Path, shard: &EdgeShard, points: Vec<StoredPoint>) -> Result<()
     shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert))).map_err(text)
 }
 
-fn filter(must: &[Must]) -> Filter {
-    let (mut all, mut none) = (Vec::new(), Vec::new());
-    for must in must {
-        match must {
-            Must::AtMost(field, value) => all.push(range(field, None, Some(*value))),
-            Must::AtLeast(field, value) => all.push(range(field, Some(*value), None)),
-            Must::AnyOf(field, words) => {
-                let any = Match::from(words.clone());
-                all.push(Condition::Field(FieldCondition::new_match(json_path(field), any)));
-            }
-            Must::Not(must) => none.push(Condition::Filter(filter(must))),
-        }
-    }
-    let some = |conditions: Vec<Condition>| (!conditions.is_empty()).then_some(conditions);
-    Filter { should: None, min_should: None, must: some(all), must_not: some(none) }
-}
-
-fn range(field: &str, from: Option<i64>, to: Option<i64>) -> Condition {
-    let number = |value: Option<i64>| value.map(|value| OrderedFloat(value as f64));
-    let range = Range { gte: number(from), lte: number(to), ..Range::default() };
-    Condition::Field(FieldCondition::new_range(json_path(field), range))
-}
-
-/// What a store is asked; `None` when there is nothing to ask by.
-fn request(
-    query: &SearchQuery,
-    points: usize,
-    filter: &Filter,
-) -> Result<Option<QueryRequest>, qdrant_edge::OperationError> {
-    let quantization =
-        QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
-    let params = SearchParams {
-        hnsw_ef: Some(BEAM.max(points)),
-        exact: query.exact,
-        quantization: Some(quantization),
-        ..SearchParams::default()
-    };
-    let nearest = |vector: VectorInternal, name: &str| Prefetch {
-        prefetches: Vec::new(),
-        query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, name)))),
-        limit: points,
-        params: Some(params),
-        filter: Some(filter.clone()),
-        score_threshold: None,
-    };
-    let mut searches = Vec::new();
-    if query.method != Method::Sparse {
-        searches.push(nearest(VectorInternal::Dense(query.embedding.clone()), DENSE));
-    }
-    if query.method != Method::Dense && !query.terms.indices.is_empty() {
-        let Terms { indices, values } = query.terms.clone();
-        let terms = SparseVector::new(indices, values)
-            .map_err(|error| qdrant_edge::OperationError::validation_error(error.to_string()))?;
-        searches.push(nearest(VectorInternal::Sparse(terms), SPARSE));
-    }
-    let mut request = QueryRequest {
-        prefetches: Vec::new(),
-        query: None,
-        filter: Some(filter.clone()),
-        score_threshold: None,
-        limit: points * searches.len(),
-        offset: 0,
-        params: Some(params),
-        with_vector: WithVector::Bool(true),
-        with_payload: WithPayloadInterface::Bool(true),
-    };
-    match searches.len() {
-        0 => return Ok(None),
-        1 => request.query = searches.pop().and_then(|search| search.query),
-        _ => {
-            request.query = Some(ScoringQuery::Fusion(Fusion::Rrf { k: FUSION, weights: None }));
-            (request.prefetches, request.filter, request.params) = (searches, None, None);
-        }
-    }
-    Ok(Some(request))
-}
-
-fn payload(payload: Option<qdrant_edge::Payload>) -> Result<Payload, String> {
-    let payload = serde_json::Value::Object(payload.unwrap_or_default().0);
-    serde_json::from_value(payload).map_err(|error| format!("a payload is damaged: {error}"))
-}
-
-fn vectors(vectors: Option<VectorStructInternal>) -> Result<(Vec<f32>, Terms), String> {
-    let Some(VectorStructInternal::Named(mut vectors)) = vectors else {
-        return Err("a point came without its vectors".into());
-    };
-    let Some(VectorInternal::Dense(embedding)) = vectors.remove(DENSE) else {
-        return Err(format!("a point came without its vector `{DENSE}`"));
-    };
-    let terms = match vectors.remove(SPARSE) {
-        Some(VectorInternal::Sparse(terms)) => Terms { indices: terms.indices, values: terms.values },
-        _ => Terms::default(),
-    };
-    Ok((embedding, terms))
-}
-
-fn found(point: ScoredPoint, query: &SearchQuery) -> Result<(Payload, Found), String> {
-    let payload = payload(point.payload)?;
-    let (embedding, terms) = vectors(point.vector)?;
-    let text = payload.wording.clone();
-    Ok((
-        payload,
-        Found { text, cosine: cosine(&embedding, &query.embedding), score: point.score, terms: terms.indices },
-    ))
-}
-
 /// Wordings that are added before they get a search graph, and how many pieces there may be then.
 const GROWN: usize = 20_000;
 const SEGMENTS: usize = 8;
 
 /// More than any shard on one machine holds.
 const SEGMENT_KIBIBYTES: usize = 1 << 30;
-
-/// What so many more wordings take: vectors and payloads are written about twice, in the log and in segments.
-fn space_for(contents: &Contents, replies: usize) -> u64 {
-    2 * (replies * (4 * contents.dimension + 8192)) as u64
-}
-
-/// What a shard takes on disk before it holds anything: its log and its first pages, with room to spare.
-const FIXED_BYTES: u64 = 160 << 20;
-
-/// What opening a shard may take: one more piece of its log.
-const OPEN_BYTES: u64 = 40 << 20;
-
-/// The store maps its files into memory, and a mapped page that the disk has no room for ends the process: so there must be
-/// room before anything is mapped.
-#[cfg(unix)]
-fn enough_space(root: &Path, needed: u64) -> Result<(), EngineError> {
-    let disk = rustix::fs::statvfs(root).map_err(|error| failed(root, format!("its disk cannot be asked: {error}")))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free >= needed {
-        return Ok(());
-    }
-    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-    Err(failed(
-        root,
-        format!(
-            "its disk has {} MiB free and {} MiB are needed; free some space, nothing was changed",
-            mebibytes(free),
-            mebibytes(needed)
-        ),
-    ))
-}
-
-#[cfg(not(unix))]
-fn enough_space(_: &Path, _: u64) -> Result<(), EngineError> {
-    Ok(())
-}
-
-fn json_path(field: &str) -> JsonPath {
-    field.parse().expect("our field names are plain words")
-}
-
-fn failed(root: &Path, message: String) -> EngineError {
-    EngineError::Store { store: format!("in {}", root.display()), message }
-}
-
-fn damaged(root: &Path, what: String) -> EngineError {
-    failed(root, format!("{what}. Fill it again with `yingda index FILE`, which replaces what is there"))
-}
-
-fn read_contents(folder: &Path, root: &Path) -> Result<Contents, EngineError> {
-    let path = folder.join("contents.json");
-    let contents =
-        std::fs::read(&path).map_err(|error| damaged(root, format!("{} cannot be read: {error}", path.display())))?;
-    serde_json::from_slice(&contents).map_err(|error| damaged(root, format!("{} is damaged: {error}", path.display())))
-}
-
-fn as_json(contents: &Contents) -> Vec<u8> {
-    serde_json::to_vec_pretty(contents).expect("plain data is always JSON")
-}
-
-/// Runs a blocking call off the async threads.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(call).await.map_err(|error| EngineError::Store {
-        store: "on disk".into(),
-        message: format!("a call did not finish ({error}); look at the disk's free space and the log"),
-    })?
-}
-
-fn lock(path: &Path, root: &Path) -> Result<File, EngineError> {
-    let file =
-        File::create(path).map_err(|error| failed(root, format!("{} cannot be made: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(EngineError::StoreInUse { path: root.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed(root, format!("{} cannot be locked: {error}", path.display()))),
-    }
-}
-
-fn current_name(root: &Path) -> Result<Option<String>, EngineError> {
-    match std::fs::read_to_string(root.join("current")) {
-        Ok(name) => Ok(Some(name.trim().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(root, format!("the file `current` cannot be read: {error}"))),
-    }
-}
-
-fn write_synced(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-/// Removes generations that are neither current nor open anywhere. What cannot be removed now is removed next time.
-fn remove_old(root: &Path) {
-    // Nobody makes another generation current meanwhile.
-    let Ok(_writing) = lock(&root.join("writing.lock"), root) else { return };
-    let (Ok(current), Ok(entries)) = (current_name(root), std::fs::read_dir(root)) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("gen-")
-            && Some(name) != current
-            && let Ok(_in_use) = lock(&entry.path().join("in-use.lock"), root)
-        {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}

@@ -1,0 +1,121 @@
+//! The store's folder: its files, locks and disk.
+
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+};
+
+use qdrant_edge::JsonPath;
+
+use super::super::Contents;
+use crate::EngineError;
+
+/// What so many more wordings take: vectors and payloads are written about twice, in the log and in segments.
+pub(super) fn space_for(contents: &Contents, replies: usize) -> u64 {
+    2 * (replies * (4 * contents.dimension + 8192)) as u64
+}
+
+/// What a shard takes on disk before it holds anything: its log and its first pages, with room to spare.
+pub(super) const FIXED_BYTES: u64 = 160 << 20;
+
+/// What opening a shard may take: one more piece of its log.
+pub(super) const OPEN_BYTES: u64 = 40 << 20;
+
+/// The store maps its files into memory, and a mapped page that the disk has no room for ends the process: so there must be
+/// room before anything is mapped.
+#[cfg(unix)]
+pub(super) fn enough_space(root: &Path, needed: u64) -> Result<(), EngineError> {
+    let disk = rustix::fs::statvfs(root).map_err(|error| failed(root, format!("its disk cannot be asked: {error}")))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    Err(failed(
+        root,
+        format!(
+            "its disk has {} MiB free and {} MiB are needed; free some space, nothing was changed",
+            mebibytes(free),
+            mebibytes(needed)
+        ),
+    ))
+}
+
+#[cfg(not(unix))]
+pub(super) fn enough_space(_: &Path, _: u64) -> Result<(), EngineError> {
+    Ok(())
+}
+
+pub(super) fn json_path(field: &str) -> JsonPath {
+    field.parse().expect("our field names are plain words")
+}
+
+pub(super) fn failed(root: &Path, message: String) -> EngineError {
+    EngineError::Store { store: format!("in {}", root.display()), message }
+}
+
+pub(super) fn damaged(root: &Path, what: String) -> EngineError {
+    failed(root, format!("{what}. Fill it again with `yingda index FILE`, which replaces what is there"))
+}
+
+pub(super) fn read_contents(folder: &Path, root: &Path) -> Result<Contents, EngineError> {
+    let path = folder.join("contents.json");
+    let contents =
+        std::fs::read(&path).map_err(|error| damaged(root, format!("{} cannot be read: {error}", path.display())))?;
+    serde_json::from_slice(&contents).map_err(|error| damaged(root, format!("{} is damaged: {error}", path.display())))
+}
+
+pub(super) fn as_json(contents: &Contents) -> Vec<u8> {
+    serde_json::to_vec_pretty(contents).expect("plain data is always JSON")
+}
+
+/// Runs a blocking call off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(call).await.map_err(|error| EngineError::Store {
+        store: "on disk".into(),
+        message: format!("a call did not finish ({error}); look at the disk's free space and the log"),
+    })?
+}
+
+pub(super) fn lock(path: &Path, root: &Path) -> Result<File, EngineError> {
+    let file =
+        File::create(path).map_err(|error| failed(root, format!("{} cannot be made: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(EngineError::StoreInUse { path: root.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed(root, format!("{} cannot be locked: {error}", path.display()))),
+    }
+}
+
+pub(super) fn current_name(root: &Path) -> Result<Option<String>, EngineError> {
+    match std::fs::read_to_string(root.join("current")) {
+        Ok(name) => Ok(Some(name.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(root, format!("the file `current` cannot be read: {error}"))),
+    }
+}
+
+pub(super) fn write_synced(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Removes generations that are neither current nor open anywhere. What cannot be removed now is removed next time.
+pub(super) fn remove_old(root: &Path) {
+    // Nobody makes another generation current meanwhile.
+    let Ok(_writing) = lock(&root.join("writing.lock"), root) else { return };
+    let (Ok(current), Ok(entries)) = (current_name(root), std::fs::read_dir(root)) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("gen-")
+            && Some(name) != current
+            && let Ok(_in_use) = lock(&entry.path().join("in-use.lock"), root)
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
