@@ -114,6 +114,21 @@ pub enum ApiError {
         /// Who has it.
         assignee: String,
     },
+    /// Nobody has the ticket, and only who manages the desk may do this then.
+    #[error("only a supervisor may {action} a ticket of nobody")]
+    NotManager {
+        /// What was asked, in Chinese.
+        action: String,
+    },
+    /// The session has another open ticket.
+    #[error("the session has the open ticket {0}")]
+    TicketOpen(String),
+    /// Two tickets cannot be merged or linked.
+    #[error("tickets cannot be put together: {0}")]
+    NotTogether(&'static str),
+    /// A ticket cannot be rated.
+    #[error("ticket cannot be rated: {0}")]
+    NotRated(&'static str),
     /// Too much waits already.
     #[error("busy")]
     Busy,
@@ -202,6 +217,10 @@ impl ApiError {
             Self::StoreUnavailable(_) => ("store_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::TicketState { .. } => ("ticket_state", StatusCode::CONFLICT),
             Self::NotAssignee { .. } => ("not_assignee", StatusCode::FORBIDDEN),
+            Self::NotManager { .. } => ("not_manager", StatusCode::FORBIDDEN),
+            Self::TicketOpen(_) => ("ticket_open", StatusCode::CONFLICT),
+            Self::NotTogether(_) => ("not_together", StatusCode::CONFLICT),
+            Self::NotRated(_) => ("not_rated", StatusCode::CONFLICT),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -278,16 +297,24 @@ impl ApiError {
             }
             Self::TicketState { status, action, assignee } => {
                 let holder = assignee.as_deref().map(|name| format!("（{name}）")).unwrap_or_default();
-                let actions = allowed(*status).iter().map(ToString::to_string).collect::<Vec<_>>().join("、");
+                let actions = allowed(*status).into_iter().filter(|action| action.is_asked_for());
+                let actions = actions.map(|action| action.to_string()).collect::<Vec<_>>().join("、");
                 let actions = if actions.is_empty() { "无".to_owned() } else { actions };
                 return (
                     format!("工单{}{holder}，不能{action}", status.chinese()),
                     format!("当前状态 {} 允许的操作：{actions}。", status.as_str()),
                 );
             }
-            Self::NotAssignee { assignee } => {
-                (format!("工单由 {assignee} 负责"), "只有领取工单的客服可以回复和解决；请在 agent 字段写明领取人。")
+            Self::NotAssignee { assignee } => (
+                format!("工单由 {assignee} 负责"),
+                "只有负责人可以回复；解决、转交等也可由主管操作。请在 agent 字段写明负责人。",
+            ),
+            Self::NotManager { action } => (format!("工单还没有人领取，不能{action}"), "请先领取工单，或由主管操作。"),
+            Self::TicketOpen(other) => (format!("该会话已有未结束的工单 {other}"), "请在那张工单里继续处理。"),
+            Self::NotTogether(_) => {
+                ("这两张工单不能放在一起".into(), "须是两张不同的工单；合并还要求属于同一客户，且都没有结束。")
             }
+            Self::NotRated(_) => ("现在不能评价".into(), "工单解决后可以评价一次。"),
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
@@ -391,6 +418,10 @@ impl From<DeskError> for ApiError {
                 Self::TicketState { status, action: action.chinese().to_owned(), assignee }
             }
             DeskError::NotAssignee { assignee, .. } => Self::NotAssignee { assignee },
+            DeskError::NotManager { action, .. } => Self::NotManager { action: action.chinese().to_owned() },
+            DeskError::AnotherIsOpen { other, .. } => Self::TicketOpen(other),
+            DeskError::NotTogether { why, .. } => Self::NotTogether(why),
+            DeskError::NotRated { why, .. } => Self::NotRated(why),
             DeskError::Storage(error) => Self::Storage(error),
         }
     }
@@ -425,6 +456,10 @@ mod tests {
                 409,
             ),
             (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
+            (ApiError::NotManager { action: "转交".into() }, "not_manager", 403),
+            (ApiError::TicketOpen("1".into()), "ticket_open", 409),
+            (ApiError::NotTogether("it is the same ticket"), "not_together", 409),
+            (ApiError::NotRated("it is not done"), "not_rated", 409),
             (ApiError::EntryNotFound("1".into()), "entry_not_found", 404),
             (ApiError::ReleaseNotFound("1".into()), "release_not_found", 404),
             (ApiError::EntryChanged { id: "1".into(), found: 2 }, "entry_changed", 409),

@@ -4,6 +4,7 @@
 mod answers;
 mod arrows;
 mod benchmarks;
+mod desk;
 mod flows;
 mod formats;
 mod golden;

@@ -466,7 +466,8 @@ async fn tickets_are_paged_without_gaps_or_repeats() {
             assert_eq!(page["tickets"].as_array().unwrap().len(), count, "{status}");
         }
         for (query, field) in [
-            ("status=closed", "status"),
+            ("status=done", "status"),
+            ("priority=soon", "priority"),
             ("limit=0", "limit"),
             ("limit=201", "limit"),
             ("limit=ten", "limit"),
@@ -482,7 +483,7 @@ async fn tickets_are_paged_without_gaps_or_repeats() {
 // Who may do what.
 
 /// Every route with a body that is well-formed enough to reach it, and the role that it asks for.
-const ROUTES: [(&str, &str, &str, Option<Role>); 29] = [
+const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
     ("POST", "/v1/chat", r#"{"session_id": "s", "text": "好的"}"#, Some(Role::Caller)),
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
@@ -505,6 +506,19 @@ const ROUTES: [(&str, &str, &str, Option<Role>); 29] = [
     ("POST", "/v1/tickets/{ticket_id}/take", "{}", Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/reply", r#"{"text": "您好"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/resolve", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets", r#"{"text": "请联系我"}"#, Some(Role::Caller)),
+    ("PATCH", "/v1/tickets/{ticket_id}", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/assign", r#"{"to": "小李"}"#, Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/transfer", r#"{"team": "售后"}"#, Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/return", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/wait", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/close", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/reopen", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/merge", r#"{"into": "t"}"#, Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/notes", r#"{"text": "老客户"}"#, Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/links", r#"{"ticket_id": "t"}"#, Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/rating", r#"{"score": 5}"#, Some(Role::Caller)),
+    ("GET", "/v1/corrections", "", Some(Role::Agent)),
     ("POST", "/v1/admin/reload", "", Some(Role::Admin)),
     ("GET", "/v1/admin/keys", "", Some(Role::Admin)),
     ("POST", "/v1/admin/keys", r#"{"name": "n", "role": "caller"}"#, Some(Role::Admin)),
@@ -894,6 +908,10 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::KeyNotFound("x".into()), "key_not_found", 404),
         (ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None }, "ticket_state", 409),
         (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
+        (ApiError::NotManager { action: "转交".into() }, "not_manager", 403),
+        (ApiError::TicketOpen("x".into()), "ticket_open", 409),
+        (ApiError::NotTogether("x"), "not_together", 409),
+        (ApiError::NotRated("x"), "not_rated", 409),
         (ApiError::EntryNotFound("x".into()), "entry_not_found", 404),
         (ApiError::ReleaseNotFound("x".into()), "release_not_found", 404),
         (ApiError::EntryChanged { id: "x".into(), found: 2 }, "entry_changed", 409),
@@ -919,7 +937,8 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
-            ApiError::StoreUnavailable(_) => {}
+            ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
+            ApiError::NotTogether(_) | ApiError::NotRated(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)

@@ -31,6 +31,9 @@ pub(crate) const DEFAULT_CHANNEL: &str = "api";
 /// Turns of a conversation that the policy sees.
 const WINDOW: i64 = 20;
 
+/// The audience whose tickets are looked at sooner.
+const VIP: &str = "vip";
+
 /// `reason` of a message that a person will answer.
 const OWNED_BY_AGENT: &str = "owned_by_agent";
 /// `reason` of the fixed sentence for a picture, a voice message and so on.
@@ -53,6 +56,25 @@ struct Judged {
     bot: Option<Bot>,
     /// Where a flow waits when the bot has spoken, as JSON.
     flow: Option<String>,
+    /// How negative the customer's last messages were, oldest first, this one last.
+    mood: Vec<f32>,
+    vip: bool,
+}
+
+impl Judged {
+    /// Nothing is understood, and the bot says nothing.
+    fn nothing() -> Self {
+        Self {
+            intents: Vec::new(),
+            sentiment: None,
+            hits: Vec::new(),
+            timings: Timings::default(),
+            bot: None,
+            flow: None,
+            mood: Vec::new(),
+            vip: false,
+        }
+    }
 }
 
 /// What the bot says.
@@ -168,14 +190,8 @@ impl Chat {
                 reason: Some(reason),
                 ..Bot::plain(Outcome::Clarify)
             };
-            return Ok(Judged {
-                intents: Vec::new(),
-                sentiment: None,
-                hits: Vec::new(),
-                timings: Timings::default(),
-                bot: Some(bot),
-                flow: session.and_then(|session| session.flow.clone()),
-            });
+            let flow = session.and_then(|session| session.flow.clone());
+            return Ok(Judged { bot: Some(bot), flow, ..Judged::nothing() });
         };
         let turns = match session {
             Some(session) => self.storage.last_turns(&session.id, session.resolved_seq, WINDOW).await?,
@@ -208,6 +224,8 @@ impl Chat {
             bot.parts = hit.parts.clone();
             bot.personal |= hit.personal;
         }
+        let sentiments = conversation.turns.iter().filter_map(|turn| turn.sentiment);
+        let mood = sentiments.chain([response.understanding.sentiment]).map(|scores| scores.negative).collect();
         Ok(Judged {
             intents: response.understanding.intents,
             sentiment: Some(response.understanding.sentiment),
@@ -215,6 +233,8 @@ impl Chat {
             timings: response.timings,
             bot: Some(bot),
             flow,
+            mood,
+            vip: conversation.asker.audiences.iter().any(|audience| audience.eq_ignore_ascii_case(VIP)),
         })
     }
 
@@ -250,14 +270,7 @@ impl Chat {
 
     /// What is understood of a message that a person will answer. The message counts even when the model does not.
     async fn listen(&self, message: &Message) -> Judged {
-        let mut judged = Judged {
-            intents: Vec::new(),
-            sentiment: None,
-            hits: Vec::new(),
-            timings: Timings::default(),
-            bot: None,
-            flow: None,
-        };
+        let mut judged = Judged::nothing();
         let Some(text) = &message.text else { return judged };
         let started = Instant::now();
         match self.engine.understand(vec![text.clone()]).await {
@@ -309,9 +322,10 @@ impl Chat {
                 Some((reason, detail)) => {
                     let ticket = NewTicket {
                         session_id: session.id.clone(),
+                        source: "escalation",
                         reason: reason.as_str().to_owned(),
                         detail: self.engine.mask(detail),
-                        priority: Priority::of(*reason),
+                        priority: Priority::of(*reason, &judged.mood, judged.vip),
                         intent: intent.clone(),
                         sentiment: judged.sentiment,
                         model: model.clone(),
@@ -323,14 +337,7 @@ impl Chat {
                     Some(id)
                 }
             },
-            None => match tx.open_ticket_of(&session.id).await? {
-                None => None,
-                Some(ticket) => {
-                    let data = serde_json::json!({ "seq": seq });
-                    tx.add_ticket_event(&ticket.id, "customer_message", "customer", &data).await?;
-                    Some(ticket.id)
-                }
-            },
+            None => desk::customer_wrote(&mut tx, &session, seq).await?,
         };
         let timings = Timings { total_ms: started.elapsed().as_secs_f64() * 1000.0, ..judged.timings };
         let response = ChatResponse {

@@ -1,5 +1,10 @@
 //! The desk: what happens to a session that people answer. No HTTP here.
+//!
+//! [`ticket`] says what a ticket is and which moves it allows; [`Desk`] makes them, one transaction each: the session is locked,
+//! the ticket moved, its owner changed, and what was done appended to the history, or nothing of it.
 
 mod ticket;
+mod work;
 
-pub use ticket::{Action, Actor, Desk, DeskError, Priority, Status, Ticket, allowed, escalate, next};
+pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
+pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, customer_wrote, escalate};

@@ -1,29 +1,43 @@
-//! A ticket: its states, the moves between them, and the four things a person does with it.
+//! A ticket: its states, the table of moves between them, who may make which, and what is written down of each.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::json;
-use yingda_engine::{EscalationReason, Role, SentimentScores};
+use serde_json::{Map, Value, json};
+use yingda_engine::{EscalationReason, SentimentScores};
 
-use crate::storage::{NewTicket, NewTurn, Session, Storage, StorageError, Tx, now};
+use super::{Actor, DeskError};
 
 /// Where a ticket stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// Nobody has taken it.
+    /// Nobody has it.
     New,
-    /// A person has taken it and not answered yet.
+    /// A person has it, or is offered it, and has not answered yet.
     Assigned,
     /// The person has answered.
     InProgress,
+    /// The customer has to say something; times do not run meanwhile.
+    WaitingCustomer,
     /// Done; the session is the engine's again.
     Resolved,
+    /// Done for good.
+    Closed,
+    /// Another ticket took its place.
+    Merged,
 }
 
 impl Status {
     /// All states, in the order of a ticket's life.
-    pub const ALL: [Self; 4] = [Self::New, Self::Assigned, Self::InProgress, Self::Resolved];
+    pub const ALL: [Self; 7] = [
+        Self::New,
+        Self::Assigned,
+        Self::InProgress,
+        Self::WaitingCustomer,
+        Self::Resolved,
+        Self::Closed,
+        Self::Merged,
+    ];
 
     /// The stable snake-case name.
     pub fn as_str(self) -> &'static str {
@@ -31,7 +45,10 @@ impl Status {
             Self::New => "new",
             Self::Assigned => "assigned",
             Self::InProgress => "in_progress",
+            Self::WaitingCustomer => "waiting_customer",
             Self::Resolved => "resolved",
+            Self::Closed => "closed",
+            Self::Merged => "merged",
         }
     }
 
@@ -41,8 +58,16 @@ impl Status {
             Self::New => "待领取",
             Self::Assigned => "已领取",
             Self::InProgress => "处理中",
+            Self::WaitingCustomer => "等待客户",
             Self::Resolved => "已解决",
+            Self::Closed => "已关闭",
+            Self::Merged => "已合并",
         }
+    }
+
+    /// Whether people still have to do something, and the bot is silent.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::New | Self::Assigned | Self::InProgress | Self::WaitingCustomer)
     }
 }
 
@@ -55,7 +80,7 @@ impl FromStr for Status {
 }
 
 /// How soon a person should look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Whenever there is time.
     Low,
@@ -68,7 +93,8 @@ pub enum Priority {
 }
 
 impl Priority {
-    const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Urgent];
+    /// All of them, the least first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Urgent];
 
     /// The stable name.
     pub fn as_str(self) -> &'static str {
@@ -80,18 +106,37 @@ impl Priority {
         }
     }
 
-    /// The priority that a reason for a hand-over asks for.
-    pub fn of(reason: EscalationReason) -> Self {
-        match reason {
+    /// The priority that a reason for a hand-over asks for. `mood` is how negative the customer's last messages were, oldest
+    /// first, each in `[0, 1]`: who is upset for longer, or more and more, is looked at sooner, and so is a VIP.
+    pub fn of(reason: EscalationReason, mood: &[f32], vip: bool) -> Self {
+        let base = match reason {
             EscalationReason::HandoffWord => Self::Urgent,
             EscalationReason::Complaint | EscalationReason::NegativeSentiment => Self::High,
             EscalationReason::PersonRequested
             | EscalationReason::LowConfidence
             | EscalationReason::Rule
             | EscalationReason::Flow => Self::Medium,
+        };
+        let last = &mood[mood.len().saturating_sub(3)..];
+        let upset = last.len() == 3
+            && (last.iter().sum::<f32>() / 3.0 >= UPSET
+                || (last[2] >= UPSET && last.is_sorted_by(|a, b| b - a >= WORSE)));
+        let base = if upset { base.raised() } else { base };
+        if vip { base.max(Self::High) } else { base }
+    }
+
+    fn raised(self) -> Self {
+        match self {
+            Self::Low => Self::Medium,
+            Self::Medium => Self::High,
+            Self::High | Self::Urgent => Self::Urgent,
         }
     }
 }
+
+/// Probability of negative sentiment from which on a customer counts as upset, and the least step that counts as worse.
+const UPSET: f32 = 0.6;
+const WORSE: f32 = 0.1;
 
 impl FromStr for Priority {
     type Err = ();
@@ -101,36 +146,108 @@ impl FromStr for Priority {
     }
 }
 
-/// What may be done with a ticket.
+/// What a move is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A person makes it theirs.
     Take,
+    /// A person takes what was offered to them.
+    Accept,
+    /// It is given to a person.
+    Assign,
+    /// It goes back to the queue.
+    Return,
+    /// It goes to another team.
+    Transfer,
     /// The person answers the customer.
     Reply,
-    /// The person closes it.
+    /// The person waits for the customer.
+    Wait,
+    /// The customer writes.
+    CustomerMessage,
+    /// The person has solved it.
     Resolve,
+    /// It is done for good.
+    Close,
+    /// It begins again.
+    Reopen,
+    /// Another ticket takes its place.
+    Merge,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 3] = [Self::Take, Self::Reply, Self::Resolve];
+    pub const ALL: [Self; 12] = [
+        Self::Take,
+        Self::Accept,
+        Self::Assign,
+        Self::Return,
+        Self::Transfer,
+        Self::Reply,
+        Self::Wait,
+        Self::CustomerMessage,
+        Self::Resolve,
+        Self::Close,
+        Self::Reopen,
+        Self::Merge,
+    ];
 
     /// The stable name, as in the path.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Take => "take",
+            Self::Accept => "accept",
+            Self::Assign => "assign",
+            Self::Return => "return",
+            Self::Transfer => "transfer",
             Self::Reply => "reply",
+            Self::Wait => "wait",
+            Self::CustomerMessage => "customer_message",
             Self::Resolve => "resolve",
+            Self::Close => "close",
+            Self::Reopen => "reopen",
+            Self::Merge => "merge",
         }
+    }
+
+    /// What stands in the history when it has been done.
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Take => "taken",
+            Self::Accept => "accepted",
+            Self::Assign => "assigned",
+            Self::Return => "returned",
+            Self::Transfer => "transferred",
+            Self::Reply => "agent_reply",
+            Self::Wait => "waiting",
+            Self::CustomerMessage => "customer_message",
+            Self::Resolve => "resolved",
+            Self::Close => "closed",
+            Self::Reopen => "reopened",
+            Self::Merge => "merged",
+        }
+    }
+
+    /// Whether people ask for it; the others come about by something else.
+    pub fn is_asked_for(self) -> bool {
+        !matches!(self, Self::Accept | Self::CustomerMessage)
     }
 
     /// The name that people read.
     pub fn chinese(self) -> &'static str {
         match self {
             Self::Take => "领取",
+            Self::Accept => "接受",
+            Self::Assign => "分配",
+            Self::Return => "退回",
+            Self::Transfer => "转交",
             Self::Reply => "回复",
+            Self::Wait => "等待客户",
+            Self::CustomerMessage => "客户留言",
             Self::Resolve => "解决",
+            Self::Close => "关闭",
+            Self::Reopen => "重新打开",
+            Self::Merge => "合并",
         }
     }
 }
@@ -143,13 +260,28 @@ impl fmt::Display for Action {
 
 /// The whole table of moves: the state after an action, `None` where it is not allowed.
 pub fn next(status: Status, action: Action) -> Option<Status> {
-    match (status, action) {
-        (Status::New, Action::Take) => Some(Status::Assigned),
-        (Status::Assigned | Status::InProgress, Action::Reply) => Some(Status::InProgress),
-        (Status::Assigned | Status::InProgress, Action::Resolve) => Some(Status::Resolved),
-        (Status::New, Action::Reply | Action::Resolve)
-        | (Status::Assigned | Status::InProgress, Action::Take)
-        | (Status::Resolved, Action::Take | Action::Reply | Action::Resolve) => None,
+    use Status::{Assigned, Closed, InProgress, Merged, New, Resolved, WaitingCustomer};
+    match (action, status) {
+        (Action::Take, New) => Some(Assigned),
+        (Action::Accept, Assigned) => Some(Assigned),
+        (Action::Assign, New | Assigned | InProgress | WaitingCustomer) => Some(Assigned),
+        (Action::Return, Assigned | InProgress | WaitingCustomer) => Some(New),
+        (Action::Transfer, New | Assigned | InProgress | WaitingCustomer) => Some(New),
+        (Action::Reply, Assigned | InProgress | WaitingCustomer) => Some(InProgress),
+        (Action::Wait, Assigned | InProgress) => Some(WaitingCustomer),
+        (Action::CustomerMessage, New | Assigned) => Some(status),
+        (Action::CustomerMessage, InProgress | WaitingCustomer) => Some(InProgress),
+        (Action::Resolve, Assigned | InProgress | WaitingCustomer) => Some(Resolved),
+        (Action::Close, Resolved) => Some(Closed),
+        (Action::Reopen, Resolved | Closed) => Some(New),
+        (Action::Merge, New | Assigned | InProgress | WaitingCustomer) => Some(Merged),
+        (Action::Take, Assigned | InProgress | WaitingCustomer | Resolved | Closed | Merged)
+        | (Action::Accept, New | InProgress | WaitingCustomer | Resolved | Closed | Merged)
+        | (Action::Return | Action::Resolve | Action::Reply, New | Resolved | Closed | Merged)
+        | (Action::Wait, New | WaitingCustomer | Resolved | Closed | Merged)
+        | (Action::Assign | Action::Transfer | Action::CustomerMessage | Action::Merge, Resolved | Closed | Merged)
+        | (Action::Close, New | Assigned | InProgress | WaitingCustomer | Closed | Merged)
+        | (Action::Reopen, New | Assigned | InProgress | WaitingCustomer | Merged) => None,
     }
 }
 
@@ -158,13 +290,73 @@ pub fn allowed(status: Status) -> Vec<Action> {
     Action::ALL.into_iter().filter(|action| next(status, *action).is_some()).collect()
 }
 
+/// A move with all that it needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// The actor makes it theirs.
+    Take,
+    /// The actor takes what was offered to them.
+    Accept,
+    /// It is given to a person.
+    Assign {
+        /// Name of the person.
+        agent: String,
+    },
+    /// It goes back to the queue.
+    Return,
+    /// It goes to another team.
+    Transfer {
+        /// Name of the team.
+        team: String,
+    },
+    /// The actor has answered the customer.
+    Reply,
+    /// The actor waits for the customer.
+    Wait,
+    /// The customer has written.
+    CustomerMessage,
+    /// The actor has solved it.
+    Resolve,
+    /// It is done for good.
+    Close,
+    /// It begins again.
+    Reopen,
+    /// Another ticket takes its place.
+    Merge {
+        /// Id of that ticket.
+        into: String,
+    },
+}
+
+impl Move {
+    /// What it is called.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Take => Action::Take,
+            Self::Accept => Action::Accept,
+            Self::Assign { .. } => Action::Assign,
+            Self::Return => Action::Return,
+            Self::Transfer { .. } => Action::Transfer,
+            Self::Reply => Action::Reply,
+            Self::Wait => Action::Wait,
+            Self::CustomerMessage => Action::CustomerMessage,
+            Self::Resolve => Action::Resolve,
+            Self::Close => Action::Close,
+            Self::Reopen => Action::Reopen,
+            Self::Merge { .. } => Action::Merge,
+        }
+    }
+}
+
 /// One ticket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ticket {
     /// Its id.
     pub id: String,
     /// Its session.
     pub session_id: String,
+    /// Who opened it: `escalation`, `form` or `agent`.
+    pub source: String,
     /// Where it stands.
     pub status: Status,
     /// Why the session was handed over, stable snake case.
@@ -173,6 +365,16 @@ pub struct Ticket {
     pub detail: String,
     /// How soon a person should look.
     pub priority: Priority,
+    /// What it is about; begins as the intent.
+    pub category: Option<String>,
+    /// The team whose queue it is in; `None`: everybody's.
+    pub team: Option<String>,
+    /// Words that people put on it.
+    pub tags: Vec<String>,
+    /// What people noted in fields of their own.
+    pub fields: Map<String, Value>,
+    /// The ticket that took its place.
+    pub merged_into: Option<String>,
     /// Likeliest intent of the message with its probability.
     pub intent: Option<(String, f64)>,
     /// Sentiment of the message.
@@ -183,248 +385,139 @@ pub struct Ticket {
     pub from_seq: i64,
     /// Last turn that led to it.
     pub to_seq: i64,
-    /// The person who took it.
+    /// The person who has it, or is offered it.
     pub assignee: Option<String>,
     /// The key with which it was taken.
     pub assignee_key: Option<String>,
+    /// Whether the assignee has taken it; otherwise it is only offered.
+    pub accepted: bool,
+    /// The person who had it last.
+    pub last_assignee: Option<String>,
+    /// How often it began again.
+    pub reopened: i64,
     /// When it was opened.
     pub created_at: i64,
     /// When it last changed.
     pub updated_at: i64,
-    /// When it was taken.
+    /// When it was given to the assignee.
+    pub assigned_at: Option<i64>,
+    /// When it was first taken.
     pub taken_at: Option<i64>,
     /// When the customer first got an answer from a person.
     pub first_reply_at: Option<i64>,
-    /// When it was resolved.
+    /// When it was last resolved.
     pub resolved_at: Option<i64>,
-}
-
-/// Why something cannot be done with a ticket.
-#[derive(Debug, thiserror::Error)]
-pub enum DeskError {
-    /// There is no such ticket.
-    #[error("there is no ticket {id}")]
-    NotFound {
-        /// The id that was asked for.
-        id: String,
-    },
-    /// The ticket's state does not allow it.
-    #[error("ticket {id} is {}: it cannot be used for `{}`", .status.as_str(), .action.as_str())]
-    NotAllowed {
-        /// The ticket.
-        id: String,
-        /// Where it stands.
-        status: Status,
-        /// What was asked.
-        action: Action,
-        /// The person who has it.
-        assignee: Option<String>,
-    },
-    /// Somebody else has the ticket.
-    #[error("ticket {id} belongs to {assignee}")]
-    NotAssignee {
-        /// The ticket.
-        id: String,
-        /// The person who has it.
-        assignee: String,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// The person who acts: the name they gave, and the key they came with.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// The name, if one was given.
-    pub name: Option<String>,
-    /// Name of the key, which stands in for a missing name.
-    pub key_name: String,
-    /// Id of the key.
-    pub key_id: String,
-}
-
-impl Actor {
-    /// The name that is recorded.
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.key_name)
-    }
-
-    /// Whether this is the person who took the ticket: by name, or without a name by the same key.
-    fn holds(&self, ticket: &Ticket) -> bool {
-        match &self.name {
-            Some(name) => ticket.assignee.as_deref() == Some(name),
-            None => ticket.assignee_key.as_deref() == Some(&self.key_id),
-        }
-    }
-}
-
-/// Opens the ticket of a locked session, or adds to the one that is open; says which, and whether it is new.
-///
-/// # Errors
-///
-/// When the database fails.
-pub async fn escalate(tx: &mut Tx, session: &mut Session, new: NewTicket) -> Result<(String, bool), StorageError> {
-    let (id, opened) = match tx.open_ticket_of(&session.id).await? {
-        Some(ticket) => {
-            let data = json!({ "reason": new.reason, "detail": new.detail, "seq": new.to_seq });
-            tx.add_ticket_event(&ticket.id, "escalated_again", "bot", &data).await?;
-            (ticket.id, false)
-        }
-        None => {
-            let id = tx.add_ticket(&new).await?;
-            let data = json!({ "reason": new.reason, "detail": new.detail, "seq": new.to_seq });
-            tx.add_ticket_event(&id, "opened", "bot", &data).await?;
-            (id, true)
-        }
-    };
-    let agent = session.owner_agent.clone();
-    tx.give_to_agent(session, agent.as_deref()).await?;
-    Ok((id, opened))
-}
-
-/// What people do with tickets.
-#[derive(Clone, Debug)]
-pub struct Desk {
-    storage: Storage,
-}
-
-impl Desk {
-    /// A desk over a database.
-    pub fn new(storage: Storage) -> Self {
-        Self { storage }
-    }
-
-    /// Makes a ticket the actor's. Taking one's own ticket again changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, or it is not free.
-    pub async fn take(&self, id: &str, actor: &Actor) -> Result<Ticket, DeskError> {
-        let (mut tx, mut session, mut ticket) = self.lock(id).await?;
-        if ticket.status != Status::New
-            && ticket.status != Status::Resolved
-            && ticket.assignee.as_deref() == Some(actor.name())
-        {
-            return Ok(ticket);
-        }
-        ticket.advance(Action::Take)?;
-        ticket.assignee = Some(actor.name().to_owned());
-        ticket.assignee_key = Some(actor.key_id.clone());
-        ticket.taken_at = Some(now());
-        tx.update_ticket(&ticket).await?;
-        tx.give_to_agent(&mut session, Some(actor.name())).await?;
-        tx.add_ticket_event(id, "taken", actor.name(), &json!({ "key": actor.key_name })).await?;
-        tx.commit().await?;
-        Ok(ticket)
-    }
-
-    /// Stores a person's answer to the customer. `text` is masked already.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, its state does not allow it, or somebody else has it.
-    pub async fn reply(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
-        let (mut tx, mut session, mut ticket) = self.lock(id).await?;
-        ticket.advance(Action::Reply)?;
-        let assignee = ticket.held_by(actor)?;
-        ticket.first_reply_at.get_or_insert(ticket.updated_at);
-        let turn = NewTurn { text, author: Some(assignee.clone()), ..NewTurn::default() };
-        let seq = tx.add_turn(&mut session, Role::Agent, turn).await?;
-        tx.update_ticket(&ticket).await?;
-        tx.add_ticket_event(id, "agent_reply", &assignee, &json!({ "seq": seq })).await?;
-        tx.commit().await?;
-        Ok(ticket)
-    }
-
-    /// Closes a ticket and gives its session back to the engine. `note` is masked already.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, its state does not allow it, or somebody else has it.
-    pub async fn resolve(&self, id: &str, actor: &Actor, note: Option<String>) -> Result<Ticket, DeskError> {
-        let (mut tx, mut session, mut ticket) = self.lock(id).await?;
-        ticket.advance(Action::Resolve)?;
-        let assignee = ticket.held_by(actor)?;
-        ticket.resolved_at = Some(ticket.updated_at);
-        tx.update_ticket(&ticket).await?;
-        tx.add_ticket_event(id, "resolved", &assignee, &json!({ "note": note })).await?;
-        tx.give_to_bot(&mut session).await?;
-        tx.commit().await?;
-        Ok(ticket)
-    }
-
-    /// The ticket as it is now, its session locked. The session always first: one order of locks, no deadlock.
-    async fn lock(&self, id: &str) -> Result<(Tx, Session, Ticket), DeskError> {
-        let not_found = || DeskError::NotFound { id: id.to_owned() };
-        let session_id = self.storage.ticket(id).await?.ok_or_else(not_found)?.session_id;
-        let mut tx = self.storage.begin().await?;
-        let session = tx.lock_existing_session(&session_id).await?;
-        let ticket = tx.ticket(id).await?.ok_or_else(not_found)?;
-        Ok((tx, session, ticket))
-    }
+    /// When it was closed.
+    pub closed_at: Option<i64>,
 }
 
 impl Ticket {
-    fn advance(&mut self, action: Action) -> Result<(), DeskError> {
-        self.status = next(self.status, action).ok_or_else(|| DeskError::NotAllowed {
+    /// Makes a move, if the table and the actor's rights allow it; otherwise nothing is changed. `at` in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the state does not allow it, or the actor may not.
+    pub fn make(&mut self, step: &Move, actor: &Actor, at: i64) -> Result<(), DeskError> {
+        let action = step.action();
+        let status = next(self.status, action).ok_or_else(|| DeskError::NotAllowed {
             id: self.id.clone(),
             status: self.status,
             action,
             assignee: self.assignee.clone(),
         })?;
-        self.updated_at = now();
+        if !self.may(action, actor) {
+            let assignee = self.assignee.clone();
+            return Err(match assignee {
+                Some(assignee) => DeskError::NotAssignee { id: self.id.clone(), assignee },
+                None => DeskError::NotManager { id: self.id.clone(), action },
+            });
+        }
+        self.status = status;
+        self.updated_at = at;
+        match step {
+            Move::Take => self.give(actor.name(), Some(&actor.key_id), at),
+            Move::Assign { agent } => self.give(agent, None, at),
+            Move::Return | Move::Reopen | Move::Transfer { .. } => self.free(),
+            Move::Reply => {
+                self.first_reply_at.get_or_insert(at);
+            }
+            Move::Resolve => self.resolved_at = Some(at),
+            Move::Close => self.closed_at = Some(at),
+            Move::Merge { into } => self.merged_into = Some(into.clone()),
+            Move::Accept | Move::Wait | Move::CustomerMessage => {}
+        }
+        match step {
+            Move::Take | Move::Accept | Move::Reply | Move::Wait | Move::Resolve => {
+                self.accepted = true;
+                self.taken_at.get_or_insert(at);
+            }
+            Move::Transfer { team } => self.team = Some(team.clone()),
+            Move::Reopen => {
+                (self.reopened, self.resolved_at, self.closed_at) = (self.reopened + 1, None, None);
+            }
+            _ => {}
+        }
         Ok(())
     }
 
-    fn held_by(&self, actor: &Actor) -> Result<String, DeskError> {
-        let assignee = self.assignee.clone().unwrap_or_default();
-        if actor.holds(self) { Ok(assignee) } else { Err(DeskError::NotAssignee { id: self.id.clone(), assignee }) }
+    fn give(&mut self, agent: &str, key: Option<&str>, at: i64) {
+        self.assignee = Some(agent.to_owned());
+        self.assignee_key = key.map(str::to_owned);
+        self.last_assignee = self.assignee.clone();
+        self.accepted = false;
+        self.assigned_at = Some(at);
     }
+
+    fn free(&mut self) {
+        (self.assignee, self.assignee_key, self.accepted, self.assigned_at) = (None, None, false, None);
+    }
+
+    /// Whether the actor may do this, whatever the state.
+    fn may(&self, action: Action, actor: &Actor) -> bool {
+        match action {
+            Action::Take | Action::Close | Action::Reopen | Action::CustomerMessage => true,
+            // What is said to a customer is said by one person.
+            Action::Accept | Action::Reply => actor.holds(self),
+            Action::Assign | Action::Return | Action::Transfer | Action::Wait | Action::Resolve | Action::Merge => {
+                actor.manages || actor.holds(self)
+            }
+        }
+    }
+
+    /// All that its history tells, and can be put together from again.
+    pub fn told(&self) -> Map<String, Value> {
+        let told = json!({
+            "status": self.status.as_str(),
+            "priority": self.priority.as_str(),
+            "category": self.category,
+            "team": self.team,
+            "assignee": self.assignee,
+            "accepted": self.accepted,
+            "tags": self.tags,
+            "fields": self.fields,
+            "merged_into": self.merged_into,
+        });
+        match told {
+            Value::Object(told) => told,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// What was before and what is after, of the fields that changed.
+pub fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> (Map<String, Value>, Map<String, Value>) {
+    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    changed
+        .map(|(name, value)| {
+            ((name.clone(), before.get(name).cloned().unwrap_or_default()), (name.clone(), value.clone()))
+        })
+        .unzip()
+}
+
+/// What a history tells in the end: each event's `after`, over all before it.
+pub fn replay<'a>(afters: impl IntoIterator<Item = &'a Map<String, Value>>) -> Map<String, Value> {
+    afters.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_moves() {
-        use {Action::*, Status::*};
-        let moves = [
-            (New, Take, Some(Assigned)),
-            (New, Reply, None),
-            (New, Resolve, None),
-            (Assigned, Take, None),
-            (Assigned, Reply, Some(InProgress)),
-            (Assigned, Resolve, Some(Resolved)),
-            (InProgress, Take, None),
-            (InProgress, Reply, Some(InProgress)),
-            (InProgress, Resolve, Some(Resolved)),
-            (Resolved, Take, None),
-            (Resolved, Reply, None),
-            (Resolved, Resolve, None),
-        ];
-        assert_eq!(moves.len(), Status::ALL.len() * Action::ALL.len());
-        for (status, action, expected) in moves {
-            assert_eq!(next(status, action), expected, "{status:?} {action:?}");
-        }
-    }
-
-    #[test]
-    fn allowed_names_exactly_the_possible_moves() {
-        assert_eq!(allowed(Status::New), [Action::Take]);
-        assert_eq!(allowed(Status::Assigned), [Action::Reply, Action::Resolve]);
-        assert_eq!(allowed(Status::Resolved), []);
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for status in Status::ALL {
-            assert_eq!(status.as_str().parse(), Ok(status));
-        }
-        for priority in Priority::ALL {
-            assert_eq!(priority.as_str().parse(), Ok(priority));
-        }
-        assert_eq!("closed".parse::<Status>(), Err(()));
-    }
-}
+mod tests;

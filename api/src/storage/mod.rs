@@ -18,7 +18,7 @@ pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseSt
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
-pub use tickets::{NewTicket, TicketEvent, TicketFilter};
+pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]

@@ -1,17 +1,21 @@
 //! Tickets and their events.
 
-use sqlx::Row;
-use sqlx::any::AnyRow;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row};
 use yingda_engine::SentimentScores;
 
 use super::{Storage, StorageError, Tx, new_id, now, sentiment};
-use crate::desk::{Priority, Status, Ticket};
+use crate::desk::{Priority, Rating, Status, Ticket};
 
 /// A ticket to be opened.
 #[derive(Clone, Debug)]
 pub struct NewTicket {
     /// Its session.
     pub session_id: String,
+    /// Who opens it: `escalation`, `form` or `agent`.
+    pub source: &'static str,
     /// Why the session was handed over, stable snake case.
     pub reason: String,
     /// The word or score behind the reason, masked.
@@ -35,26 +39,102 @@ pub struct NewTicket {
 pub struct TicketEvent {
     /// Its number in the ticket, from 1.
     pub seq: i64,
-    /// `opened`, `customer_message`, `escalated_again`, `taken`, `agent_reply` or `resolved`.
+    /// What: an action's [`event`](crate::desk::Action::event), or `opened`, `escalated_again`, `note`, `amended`, `linked`,
+    /// `merged_here` or `rated`.
     pub kind: String,
-    /// Who did it: `bot`, `customer`, or the name of a person.
+    /// Who did it: `bot`, `customer`, `system`, or the name of a person.
     pub actor: String,
-    /// More of it, JSON.
-    pub data: String,
+    /// Why, if they said so.
+    pub reason: Option<String>,
+    /// What it changed: the fields as they were.
+    pub before: Map<String, Value>,
+    /// And as they are from then on.
+    pub after: Map<String, Value>,
+    /// More of it.
+    pub data: Value,
     /// When.
     pub at: i64,
 }
 
-/// Which tickets to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TicketFilter {
-    /// All of them.
-    All,
-    /// All that are not resolved.
-    Open,
-    /// Those of one status.
-    Status(Status),
+/// Something to be noted of a ticket.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub(crate) kind: &'static str,
+    pub(crate) actor: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) before: Map<String, Value>,
+    pub(crate) after: Map<String, Value>,
+    pub(crate) data: Value,
 }
+
+impl NewEvent {
+    /// That somebody did something.
+    pub fn new(kind: &'static str, actor: &str) -> Self {
+        let (before, after) = (Map::new(), Map::new());
+        Self { kind, actor: actor.to_owned(), reason: None, before, after, data: Value::Object(Map::new()) }
+    }
+
+    /// Adds why.
+    pub fn because(self, reason: Option<String>) -> Self {
+        Self { reason, ..self }
+    }
+
+    /// Adds more of it.
+    pub fn with(self, data: Value) -> Self {
+        Self { data, ..self }
+    }
+}
+
+/// What a person put right of what the model said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// The ticket.
+    pub ticket_id: String,
+    /// Its session.
+    pub session_id: String,
+    /// The turn that was judged.
+    pub seq: i64,
+    /// `intent`, `sentiment` or `priority`.
+    pub field: String,
+    /// What the model, or somebody before, said.
+    pub was: Option<String>,
+    /// What it is.
+    pub is_now: String,
+    /// The model that judged.
+    pub model: String,
+    /// Who put it right.
+    pub author: String,
+}
+
+/// Which tickets to list. What is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TicketFilter {
+    /// Where they stand: one of these; empty: anywhere.
+    pub statuses: Vec<Status>,
+    /// How soon a person should look.
+    pub priority: Option<Priority>,
+    /// What they are about.
+    pub category: Option<String>,
+    /// Whose queue they are in.
+    pub team: Option<String>,
+    /// Who has them.
+    pub assignee: Option<String>,
+    /// Whose customer wrote.
+    pub user_id: Option<String>,
+    /// The session.
+    pub session_id: Option<String>,
+}
+
+impl TicketFilter {
+    /// All that are not done.
+    pub fn open() -> Self {
+        let statuses = Status::ALL.into_iter().filter(|status| status.is_open()).collect();
+        Self { statuses, ..Self::default() }
+    }
+}
+
+/// The states of a ticket that is not done, in SQL.
+const OPEN: &str = "('new', 'assigned', 'in_progress', 'waiting_customer')";
 
 fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
     let status: String = row.try_get("status")?;
@@ -64,12 +144,18 @@ fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
     Ok(Ticket {
         id: row.try_get("id")?,
         session_id: row.try_get("session_id")?,
+        source: row.try_get("source")?,
         status: status.parse().map_err(|()| StorageError::Unknown { what: "the ticket status", value: status })?,
         reason: row.try_get("reason")?,
         detail: row.try_get("detail")?,
         priority: priority
             .parse()
             .map_err(|()| StorageError::Unknown { what: "the ticket priority", value: priority })?,
+        category: row.try_get("category")?,
+        team: row.try_get("team")?,
+        tags: parsed(row, "tags")?,
+        fields: parsed(row, "fields")?,
+        merged_into: row.try_get("merged_into")?,
         intent: intent.zip(probability),
         sentiment: sentiment(row)?,
         model: row.try_get("model")?,
@@ -77,12 +163,23 @@ fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
         to_seq: row.try_get("to_seq")?,
         assignee: row.try_get("assignee")?,
         assignee_key: row.try_get("assignee_key")?,
+        accepted: row.try_get::<i64, _>("accepted")? != 0,
+        last_assignee: row.try_get("last_assignee")?,
+        reopened: row.try_get("reopened")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
+        assigned_at: row.try_get("assigned_at")?,
         taken_at: row.try_get("taken_at")?,
         first_reply_at: row.try_get("first_reply_at")?,
         resolved_at: row.try_get("resolved_at")?,
+        closed_at: row.try_get("closed_at")?,
     })
+}
+
+/// A column of JSON that we wrote.
+fn parsed<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<T, StorageError> {
+    let text: String = row.try_get(column)?;
+    serde_json::from_str(&text).map_err(|_| StorageError::Unknown { what: column, value: text })
 }
 
 impl Storage {
@@ -102,10 +199,11 @@ impl Storage {
     ///
     /// When the database fails.
     pub async fn open_ticket_of(&self, session_id: &str) -> Result<Option<Ticket>, StorageError> {
-        let row = sqlx::query("SELECT * FROM tickets WHERE session_id = $1 AND status <> 'resolved'")
-            .bind(session_id)
-            .fetch_optional(&self.readers)
-            .await?;
+        let row =
+            sqlx::query(AssertSqlSafe(format!("SELECT * FROM tickets WHERE session_id = $1 AND status IN {OPEN}")))
+                .bind(session_id)
+                .fetch_optional(&self.readers)
+                .await?;
         row.as_ref().map(ticket).transpose()
     }
 
@@ -116,27 +214,95 @@ impl Storage {
     /// When the database fails.
     pub async fn tickets(
         &self,
-        filter: TicketFilter,
+        filter: &TicketFilter,
         before: Option<&str>,
         limit: i64,
     ) -> Result<Vec<Ticket>, StorageError> {
         // Ids are UUID v7: they sort by the time they were made. `g` sorts behind all of them, in any locale.
-        let before = before.unwrap_or("g");
-        let query = match filter {
-            TicketFilter::All => sqlx::query("SELECT * FROM tickets WHERE id < $1 ORDER BY id DESC LIMIT $2"),
-            TicketFilter::Open => {
-                sqlx::query("SELECT * FROM tickets WHERE id < $1 AND status <> 'resolved' ORDER BY id DESC LIMIT $2")
+        let mut sql = QueryBuilder::<Any>::new("SELECT * FROM tickets WHERE id < ");
+        sql.push_bind(before.unwrap_or("g").to_owned());
+        if !filter.statuses.is_empty() {
+            sql.push(" AND status IN (");
+            let mut listed = sql.separated(", ");
+            filter.statuses.iter().for_each(|status| {
+                listed.push_bind(status.as_str());
+            });
+            sql.push(")");
+        }
+        let fields = [
+            ("priority", filter.priority.map(|priority| priority.as_str().to_owned())),
+            ("category", filter.category.clone()),
+            ("team", filter.team.clone()),
+            ("assignee", filter.assignee.clone()),
+            ("session_id", filter.session_id.clone()),
+        ];
+        for (column, value) in fields {
+            if let Some(value) = value {
+                sql.push(" AND ").push(column).push(" = ").push_bind(value);
             }
-            TicketFilter::Status(_) => {
-                sqlx::query("SELECT * FROM tickets WHERE id < $1 AND status = $3 ORDER BY id DESC LIMIT $2")
-            }
-        };
-        let query = query.bind(before).bind(limit);
-        let query = match filter {
-            TicketFilter::Status(status) => query.bind(status.as_str()),
-            TicketFilter::All | TicketFilter::Open => query,
-        };
-        query.fetch_all(&self.readers).await?.iter().map(ticket).collect()
+        }
+        if let Some(user) = &filter.user_id {
+            sql.push(" AND session_id IN (SELECT id FROM sessions WHERE user_id = ").push_bind(user.clone()).push(")");
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        sql.build().fetch_all(&self.readers).await?.iter().map(ticket).collect()
+    }
+
+    /// The tickets that a ticket is linked with, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn linked_tickets(&self, id: &str) -> Result<Vec<String>, StorageError> {
+        let rows = sqlx::query("SELECT other_id FROM ticket_links WHERE ticket_id = $1 ORDER BY other_id")
+            .bind(id)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// How the customer judged the help with a ticket, if they did.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn rating(&self, id: &str) -> Result<Option<Rating>, StorageError> {
+        let row =
+            sqlx::query("SELECT * FROM ratings WHERE ticket_id = $1").bind(id).fetch_optional(&self.readers).await?;
+        row.map(|row| {
+            Ok(Rating {
+                score: row.try_get("score")?,
+                reasons: parsed(&row, "reasons")?,
+                comment: row.try_get("comment")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// What people put right, oldest first, with the text that was judged.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn corrections(&self) -> Result<Vec<(Correction, String)>, StorageError> {
+        let sql = "SELECT c.*, t.text_masked FROM corrections c \
+                   JOIN turns t ON t.session_id = c.session_id AND t.seq = c.seq ORDER BY c.id";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                let correction = Correction {
+                    ticket_id: row.try_get("ticket_id")?,
+                    session_id: row.try_get("session_id")?,
+                    seq: row.try_get("seq")?,
+                    field: row.try_get("field")?,
+                    was: row.try_get("was")?,
+                    is_now: row.try_get("is_now")?,
+                    model: row.try_get("model")?,
+                    author: row.try_get("author")?,
+                };
+                Ok((correction, row.try_get("text_masked")?))
+            })
+            .collect()
     }
 
     /// All that happened to a ticket, oldest first.
@@ -155,7 +321,10 @@ impl Storage {
                     seq: row.try_get("seq")?,
                     kind: row.try_get("kind")?,
                     actor: row.try_get("actor")?,
-                    data: row.try_get("data")?,
+                    reason: row.try_get("reason")?,
+                    before: parsed(row, "before")?,
+                    after: parsed(row, "after")?,
+                    data: parsed(row, "data")?,
                     at: row.try_get("at")?,
                 })
             })
@@ -180,10 +349,11 @@ impl Tx {
     ///
     /// When the database fails.
     pub async fn open_ticket_of(&mut self, session_id: &str) -> Result<Option<Ticket>, StorageError> {
-        let row = sqlx::query("SELECT * FROM tickets WHERE session_id = $1 AND status <> 'resolved'")
-            .bind(session_id)
-            .fetch_optional(self.connection())
-            .await?;
+        let row =
+            sqlx::query(AssertSqlSafe(format!("SELECT * FROM tickets WHERE session_id = $1 AND status IN {OPEN}")))
+                .bind(session_id)
+                .fetch_optional(self.connection())
+                .await?;
         row.as_ref().map(ticket).transpose()
     }
 
@@ -192,23 +362,26 @@ impl Tx {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn add_ticket(&mut self, new: &NewTicket) -> Result<String, StorageError> {
+    pub async fn add_ticket(&mut self, new: &NewTicket) -> Result<Ticket, StorageError> {
         let id = new_id();
         let at = now();
         let (intent, probability) = new.intent.clone().unzip();
         sqlx::query(
-            "INSERT INTO tickets (id, session_id, status, reason, detail, priority, intent, intent_probability, \
-             sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, created_at, updated_at) \
-             VALUES ($1, $2, 'new', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            "INSERT INTO tickets (id, session_id, source, status, reason, detail, priority, category, tags, fields, intent, \
+             intent_probability, sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, \
+             accepted, reopened, created_at, updated_at) \
+             VALUES ($1, $2, $3, 'new', $4, $5, $6, $7, '[]', '{}', $8, $9, $10, $11, $12, $13, $14, $15, 0, 0, $16, $17)",
         )
         // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
         // hold later values of the same statement to that.
         .persistent(false)
         .bind(id.as_str())
         .bind(new.session_id.as_str())
+        .bind(new.source)
         .bind(new.reason.as_str())
         .bind(new.detail.as_str())
         .bind(new.priority.as_str())
+        .bind(intent.clone())
         .bind(intent)
         .bind(probability)
         .bind(new.sentiment.map(|scores| f64::from(scores.negative)))
@@ -221,7 +394,8 @@ impl Tx {
         .bind(at)
         .execute(self.connection())
         .await?;
-        Ok(id)
+        let row = sqlx::query("SELECT * FROM tickets WHERE id = $1").bind(id).fetch_one(self.connection()).await?;
+        ticket(&row)
     }
 
     /// Stores what may change of a ticket.
@@ -232,7 +406,9 @@ impl Tx {
     pub async fn update_ticket(&mut self, ticket: &Ticket) -> Result<(), StorageError> {
         sqlx::query(
             "UPDATE tickets SET status = $2, assignee = $3, assignee_key = $4, taken_at = $5, first_reply_at = $6, \
-             resolved_at = $7, updated_at = $8 WHERE id = $1",
+             resolved_at = $7, updated_at = $8, priority = $9, category = $10, team = $11, tags = $12, fields = $13, \
+             merged_into = $14, accepted = $15, last_assignee = $16, reopened = $17, assigned_at = $18, closed_at = $19 \
+             WHERE id = $1",
         )
         .bind(ticket.id.as_str())
         .bind(ticket.status.as_str())
@@ -242,6 +418,17 @@ impl Tx {
         .bind(ticket.first_reply_at)
         .bind(ticket.resolved_at)
         .bind(ticket.updated_at)
+        .bind(ticket.priority.as_str())
+        .bind(ticket.category.as_deref())
+        .bind(ticket.team.as_deref())
+        .bind(serde_json::json!(ticket.tags).to_string())
+        .bind(serde_json::json!(ticket.fields).to_string())
+        .bind(ticket.merged_into.as_deref())
+        .bind(i64::from(ticket.accepted))
+        .bind(ticket.last_assignee.as_deref())
+        .bind(ticket.reopened)
+        .bind(ticket.assigned_at)
+        .bind(ticket.closed_at)
         .execute(self.connection())
         .await?;
         Ok(())
@@ -252,25 +439,81 @@ impl Tx {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn add_ticket_event(
-        &mut self,
-        ticket_id: &str,
-        kind: &str,
-        actor: &str,
-        data: &serde_json::Value,
-    ) -> Result<(), StorageError> {
+    pub async fn add_ticket_event(&mut self, ticket_id: &str, event: NewEvent) -> Result<(), StorageError> {
         sqlx::query(
-            "INSERT INTO ticket_events (ticket_id, seq, kind, actor, data, at) \
-             SELECT $1, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6 FROM ticket_events WHERE ticket_id = $2",
+            "INSERT INTO ticket_events (ticket_id, seq, kind, actor, reason, before, after, data, at) \
+             SELECT $1, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6, $7, $8, $9 FROM ticket_events WHERE ticket_id = $2",
         )
         .bind(ticket_id)
         .bind(ticket_id)
-        .bind(kind)
-        .bind(actor)
-        .bind(data.to_string())
+        .bind(event.kind)
+        .bind(event.actor)
+        .bind(event.reason)
+        .bind(Value::Object(event.before).to_string())
+        .bind(Value::Object(event.after).to_string())
+        .bind(event.data.to_string())
         .bind(now())
         .execute(self.connection())
         .await?;
         Ok(())
+    }
+
+    /// Keeps what a person put right.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn add_correction(&mut self, correction: &Correction) -> Result<(), StorageError> {
+        sqlx::query(
+            "INSERT INTO corrections (id, ticket_id, session_id, seq, field, was, is_now, model, author, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(new_id())
+        .bind(correction.ticket_id.as_str())
+        .bind(correction.session_id.as_str())
+        .bind(correction.seq)
+        .bind(correction.field.as_str())
+        .bind(correction.was.as_deref())
+        .bind(correction.is_now.as_str())
+        .bind(correction.model.as_str())
+        .bind(correction.author.as_str())
+        .bind(now())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Links two tickets with each other; says whether they were not linked yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn link_tickets(&mut self, one: &str, other: &str) -> Result<bool, StorageError> {
+        let mut new = false;
+        for (from, to) in [(one, other), (other, one)] {
+            let sql = "INSERT INTO ticket_links (ticket_id, other_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+            new |= sqlx::query(sql).bind(from).bind(to).execute(self.connection()).await?.rows_affected() > 0;
+        }
+        Ok(new)
+    }
+
+    /// Keeps how the customer judged the help; says whether they had not before.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn add_rating(&mut self, ticket_id: &str, rating: &Rating) -> Result<bool, StorageError> {
+        let done = sqlx::query(
+            "INSERT INTO ratings (ticket_id, score, reasons, comment, created_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (ticket_id) DO NOTHING",
+        )
+        .bind(ticket_id)
+        .bind(rating.score)
+        .bind(serde_json::json!(rating.reasons).to_string())
+        .bind(rating.comment.as_deref())
+        .bind(now())
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() > 0)
     }
 }

@@ -1,4 +1,8 @@
-//! `/v1/tickets`: list, read, take, reply, resolve.
+//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them.
+
+pub(super) mod moves;
+pub(super) mod open;
+pub(super) mod remarks;
 
 use axum::Json;
 use axum::extract::State;
@@ -6,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::extract::{Agent, ApiJson, ApiPath, ApiQuery, OptionalJson, cursor, number};
+use super::extract::{Agent, ApiPath, ApiQuery, cursor, number};
 use super::sessions::TurnBody;
-use crate::auth::Identity;
+use crate::auth::{Identity, Role};
 use crate::chat::{IntentScore, Sentiment, checked_id, checked_text};
-use crate::desk::{Actor, Ticket};
+use crate::desk::{Action, Actor, Priority, Rating, Status, Ticket, allowed};
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::{TicketEvent, TicketFilter, rfc3339};
 
@@ -21,8 +25,21 @@ const MAX_LIMIT: i64 = 200;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TicketsQuery {
-    /// `new`, `assigned`, `in_progress` or `resolved`; `open` for all that are not resolved. All when left out.
+    /// `new`, `assigned`, `in_progress`, `waiting_customer`, `resolved`, `closed` or `merged`; several with commas between;
+    /// `open` for the first four. All when left out.
     status: Option<String>,
+    /// `low`, `medium`, `high` or `urgent`.
+    priority: Option<String>,
+    /// What they are about.
+    category: Option<String>,
+    /// Whose queue they are in.
+    team: Option<String>,
+    /// Who has them.
+    assignee: Option<String>,
+    /// The caller's id of the customer.
+    user_id: Option<String>,
+    /// The session.
+    session_id: Option<String>,
     /// Most tickets to return, 1 to 200; 50 when left out.
     limit: Option<String>,
     /// `next_cursor` of the page before.
@@ -46,9 +63,13 @@ pub(super) struct TicketBody {
     ticket_id: String,
     /// Its session.
     session_id: String,
-    /// `new`, `assigned`, `in_progress` or `resolved`.
+    /// `escalation`, `form` or `agent`: who opened it.
+    source: String,
+    /// `new`, `assigned`, `in_progress`, `waiting_customer`, `resolved`, `closed` or `merged`.
     #[schema(example = "new")]
     status: String,
+    /// What the state allows now, as in the paths; who may do it is another question.
+    actions: Vec<&'static str>,
     /// Why the session was handed over.
     #[schema(example = "person_requested")]
     reason: String,
@@ -57,6 +78,20 @@ pub(super) struct TicketBody {
     /// `low`, `medium`, `high` or `urgent`.
     #[schema(example = "medium")]
     priority: String,
+    /// What it is about; begins as the intent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<String>,
+    /// The team whose queue it is in; missing: everybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team: Option<String>,
+    /// Words that people put on it.
+    tags: Vec<String>,
+    /// What people noted in fields of their own.
+    #[schema(value_type = Object)]
+    fields: serde_json::Map<String, serde_json::Value>,
+    /// The ticket that took its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_into: Option<String>,
     /// Likeliest intent of the message that was handed over.
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<IntentScore>,
@@ -65,9 +100,13 @@ pub(super) struct TicketBody {
     sentiment: Option<Sentiment>,
     /// The model that judged.
     model: String,
-    /// The person who took it.
+    /// The person who has it, or is offered it.
     #[serde(skip_serializing_if = "Option::is_none")]
     assignee: Option<String>,
+    /// Whether the assignee has taken it; otherwise it is only offered.
+    accepted: bool,
+    /// How often it began again.
+    reopened: i64,
     /// When it was opened.
     created_at: String,
     /// When it last changed.
@@ -81,6 +120,9 @@ pub(super) struct TicketBody {
     /// When it was resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     resolved_at: Option<String>,
+    /// When it was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_at: Option<String>,
 }
 
 impl From<Ticket> for TicketBody {
@@ -88,19 +130,29 @@ impl From<Ticket> for TicketBody {
         Self {
             ticket_id: ticket.id,
             session_id: ticket.session_id,
+            source: ticket.source,
             status: ticket.status.as_str().to_owned(),
+            actions: possible(ticket.status),
             reason: ticket.reason,
             detail: ticket.detail,
             priority: ticket.priority.as_str().to_owned(),
+            category: ticket.category,
+            team: ticket.team,
+            tags: ticket.tags,
+            fields: ticket.fields,
+            merged_into: ticket.merged_into,
             intent: ticket.intent.map(|(label, probability)| IntentScore { label, probability: probability as f32 }),
             sentiment: ticket.sentiment.map(Sentiment::from),
             model: ticket.model,
             assignee: ticket.assignee,
+            accepted: ticket.accepted,
+            reopened: ticket.reopened,
             created_at: rfc3339(ticket.created_at),
             updated_at: rfc3339(ticket.updated_at),
             taken_at: ticket.taken_at.map(rfc3339),
             first_reply_at: ticket.first_reply_at.map(rfc3339),
             resolved_at: ticket.resolved_at.map(rfc3339),
+            closed_at: ticket.closed_at.map(rfc3339),
         }
     }
 }
@@ -115,6 +167,29 @@ pub(super) struct TicketDetailBody {
     turns: Vec<TurnBody>,
     /// What happened to it, oldest first.
     events: Vec<EventBody>,
+    /// The tickets that it is linked with.
+    links: Vec<String>,
+    /// How the customer judged the help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rating: Option<RatingBody>,
+}
+
+/// How the customer judged the help.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RatingBody {
+    /// 1 to 5.
+    score: i64,
+    /// Words that were chosen.
+    reasons: Vec<String>,
+    /// Free text; personal data is masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+}
+
+impl From<Rating> for RatingBody {
+    fn from(rating: Rating) -> Self {
+        Self { score: rating.score, reasons: rating.reasons, comment: rating.comment }
+    }
 }
 
 /// Something that happened to a ticket.
@@ -122,10 +197,22 @@ pub(super) struct TicketDetailBody {
 pub(super) struct EventBody {
     /// Its number in the ticket, from 1.
     seq: i64,
-    /// `opened`, `customer_message`, `escalated_again`, `taken`, `agent_reply` or `resolved`.
+    /// `opened`, `escalated_again`, `customer_message`, `taken`, `accepted`, `assigned`, `returned`, `transferred`,
+    /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked` or `rated`.
     kind: String,
-    /// `bot`, `customer`, or the name of a person.
+    /// `bot`, `customer`, `system`, or the name of a person.
     actor: String,
+    /// Why, if they said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What it changed: the fields as they were.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    before: serde_json::Map<String, serde_json::Value>,
+    /// And as they are from then on.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    after: serde_json::Map<String, serde_json::Value>,
     /// More of it.
     #[schema(value_type = Object)]
     data: serde_json::Value,
@@ -139,52 +226,53 @@ impl From<TicketEvent> for EventBody {
             seq: event.seq,
             kind: event.kind,
             actor: event.actor,
-            data: serde_json::from_str(&event.data).unwrap_or_default(),
+            reason: event.reason,
+            before: event.before,
+            after: event.after,
+            data: event.data,
             at: rfc3339(event.at),
         }
     }
 }
 
-/// Who takes a ticket.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TakeRequest {
-    /// Name of the person; the name of the key when left out.
-    #[schema(example = "小王")]
-    agent: Option<String>,
+/// What may be asked for in a state.
+fn possible(status: Status) -> Vec<&'static str> {
+    allowed(status).into_iter().filter(|action| action.is_asked_for()).map(Action::as_str).collect()
 }
 
-/// A person's answer.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReplyRequest {
-    /// What the customer should read, 1 to 20,000 characters. Stored, and thus shown, with personal data masked.
-    #[schema(example = "您好，我来帮您处理。")]
-    text: String,
-    /// Name of the person; when left out, whoever took the ticket with the same key.
-    agent: Option<String>,
-}
-
-/// How a ticket ended.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ResolveRequest {
-    /// For colleagues; the customer does not read it.
-    note: Option<String>,
-    /// Name of the person; when left out, whoever took the ticket with the same key.
-    agent: Option<String>,
-}
-
-/// `None`: all; else as [`TicketFilter`] says.
-fn filter(status: Option<&str>) -> Result<TicketFilter, ApiError> {
-    match status {
-        None => Ok(TicketFilter::All),
-        Some("open") => Ok(TicketFilter::Open),
-        Some(status) => status
-            .parse()
-            .map(TicketFilter::Status)
-            .map_err(|()| ApiError::field("status", "取值无效，可用：new、assigned、in_progress、resolved、open")),
+/// The states that a list is asked for.
+fn statuses(text: Option<&str>) -> Result<Vec<Status>, ApiError> {
+    let wrong = |()| {
+        let names: Vec<&str> = Status::ALL.into_iter().map(Status::as_str).collect();
+        ApiError::field("status", format!("取值无效，可用：{}、open", names.join("、")))
+    };
+    match text {
+        None => Ok(Vec::new()),
+        Some("open") => Ok(TicketFilter::open().statuses),
+        Some(text) => text.split(',').map(|name| name.trim().parse()).collect::<Result<_, ()>>().map_err(wrong),
     }
+}
+
+fn priority(text: &str) -> Result<Priority, ApiError> {
+    text.parse().map_err(|()| ApiError::field("priority", "取值无效，可用：low、medium、high、urgent"))
+}
+
+fn filter(query: &TicketsQuery) -> Result<TicketFilter, ApiError> {
+    let name = |field: &str, text: &Option<String>| text.clone().map(|text| checked_id(field, text)).transpose();
+    Ok(TicketFilter {
+        statuses: statuses(query.status.as_deref())?,
+        priority: query.priority.as_deref().map(priority).transpose()?,
+        category: name("category", &query.category)?,
+        team: name("team", &query.team)?,
+        assignee: name("assignee", &query.assignee)?,
+        user_id: name("user_id", &query.user_id)?,
+        session_id: name("session_id", &query.session_id)?,
+    })
+}
+
+/// A remark of 1 to [`crate::chat::MAX_TEXT`] characters, masked.
+fn masked(state: &AppState, field: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
+    text.map(|text| Ok(state.0.engine.mask(&checked_text(field, text)?))).transpose()
 }
 
 /// An id of ours from the path. Whatever is no UUID is surely no ticket.
@@ -197,7 +285,9 @@ fn ticket_id(text: String) -> Result<String, ApiError> {
 
 fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
     let name = name.map(|name| checked_id("agent", name.trim().to_owned())).transpose()?;
-    Ok(Actor { name, key_name: identity.name, key_id: identity.key_id })
+    // Who speaks for somebody else may do no more than an agent may.
+    let manages = name.is_none() && identity.role >= Role::Admin;
+    Ok(Actor { name, key_name: identity.name, key_id: identity.key_id, manages })
 }
 
 /// List tickets
@@ -214,11 +304,11 @@ pub(super) async fn list(
     _agent: Agent,
     ApiQuery(query): ApiQuery<TicketsQuery>,
 ) -> Result<Json<TicketsBody>, ApiError> {
-    let filter = filter(query.status.as_deref())?;
+    let filter = filter(&query)?;
     let limit = number("limit", query.limit.as_deref(), 50, 1, MAX_LIMIT)?;
     let before = cursor(query.cursor)?;
     // One more than asked for tells whether there is a next page.
-    let mut tickets = state.0.storage.tickets(filter, before.as_deref(), limit + 1).await?;
+    let mut tickets = state.0.storage.tickets(&filter, before.as_deref(), limit + 1).await?;
     let more = tickets.len() as i64 > limit;
     tickets.truncate(limit as usize);
     let next_cursor = tickets.last().filter(|_| more).map(|ticket| ticket.id.clone());
@@ -245,90 +335,20 @@ pub(super) async fn read(
     let ticket = state.0.storage.ticket(&id).await?.ok_or(ApiError::TicketNotFound(id))?;
     let turns = state.0.storage.turns(&ticket.session_id, ticket.from_seq - 1, ticket.to_seq, MAX_LIMIT).await?;
     let events = state.0.storage.ticket_events(&ticket.id).await?;
+    let links = state.0.storage.linked_tickets(&ticket.id).await?;
+    let rating = state.0.storage.rating(&ticket.id).await?;
     Ok(Json(TicketDetailBody {
         ticket: ticket.into(),
         turns: turns.into_iter().map(TurnBody::from).collect(),
         events: events.into_iter().map(EventBody::from).collect(),
+        links,
+        rating: rating.map(RatingBody::from),
     }))
-}
-
-/// Take a ticket
-///
-/// Only a new ticket can be taken; taking one's own again changes nothing.
-#[utoipa::path(
-    post, path = "/v1/tickets/{ticket_id}/take", tag = "tickets", request_body = TakeRequest, security(("api_key" = [])),
-    params(("ticket_id" = String, Path, description = "The ticket")),
-    responses(
-        (status = 200, description = "The ticket, taken", body = TicketBody),
-        (status = 404, description = "No such ticket", body = ErrorBody),
-        (status = 409, description = "Not new any more", body = ErrorBody),
-    )
-)]
-pub(super) async fn take(
-    State(state): State<AppState>,
-    Agent(identity): Agent,
-    ApiPath(id): ApiPath,
-    OptionalJson(request): OptionalJson<TakeRequest>,
-) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.take(&id, &actor).await?) }).await?.into()))
-}
-
-/// Answer the customer
-///
-/// Only the person who took the ticket may. The customer's page reads the answer from the session.
-#[utoipa::path(
-    post, path = "/v1/tickets/{ticket_id}/reply", tag = "tickets", request_body = ReplyRequest, security(("api_key" = [])),
-    params(("ticket_id" = String, Path, description = "The ticket")),
-    responses(
-        (status = 200, description = "The ticket, in progress", body = TicketBody),
-        (status = 403, description = "Somebody else has it", body = ErrorBody),
-        (status = 404, description = "No such ticket", body = ErrorBody),
-        (status = 409, description = "Not taken yet, or resolved", body = ErrorBody),
-    )
-)]
-pub(super) async fn reply(
-    State(state): State<AppState>,
-    Agent(identity): Agent,
-    ApiPath(id): ApiPath,
-    ApiJson(request): ApiJson<ReplyRequest>,
-) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
-    let text = state.0.engine.mask(&checked_text("text", request.text)?);
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.reply(&id, &actor, text).await?) }).await?.into()))
-}
-
-/// Resolve a ticket
-///
-/// Gives the session back to the bot. What was said so far is not judged again.
-#[utoipa::path(
-    post, path = "/v1/tickets/{ticket_id}/resolve", tag = "tickets", request_body = ResolveRequest,
-    security(("api_key" = [])), params(("ticket_id" = String, Path, description = "The ticket")),
-    responses(
-        (status = 200, description = "The ticket, resolved", body = TicketBody),
-        (status = 403, description = "Somebody else has it", body = ErrorBody),
-        (status = 404, description = "No such ticket", body = ErrorBody),
-        (status = 409, description = "Not taken yet, or resolved already", body = ErrorBody),
-    )
-)]
-pub(super) async fn resolve(
-    State(state): State<AppState>,
-    Agent(identity): Agent,
-    ApiPath(id): ApiPath,
-    OptionalJson(request): OptionalJson<ResolveRequest>,
-) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
-    let note = request.note.map(|note| checked_text("note", note)).transpose()?.map(|note| state.0.engine.mask(&note));
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.resolve(&id, &actor, note).await?) }).await?.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desk::Status;
 
     #[test]
     fn a_cursor_is_an_id_of_ours() {
@@ -339,11 +359,12 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_a_status_or_open() {
-        assert_eq!(filter(None).unwrap(), TicketFilter::All);
-        assert_eq!(filter(Some("open")).unwrap(), TicketFilter::Open);
-        assert_eq!(filter(Some("in_progress")).unwrap(), TicketFilter::Status(Status::InProgress));
-        assert!(filter(Some("closed")).is_err());
+    fn a_filter_names_states() {
+        assert_eq!(statuses(None).unwrap(), []);
+        assert_eq!(statuses(Some("open")).unwrap().len(), 4);
+        assert_eq!(statuses(Some("in_progress, closed")).unwrap(), [Status::InProgress, Status::Closed]);
+        assert!(statuses(Some("done")).is_err());
+        assert!(statuses(Some("")).is_err());
     }
 
     #[test]

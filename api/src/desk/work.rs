@@ -1,0 +1,520 @@
+//! What people and the service do with tickets.
+
+use serde_json::{Map, Value, json};
+use yingda_engine::{Role, Understanding};
+
+use super::ticket::{Action, Move, Priority, Status, Ticket, difference};
+use crate::storage::{
+    Correction, NewEvent, NewTicket, NewTurn, Session, SessionDetails, Storage, StorageError, Tx, new_id, now,
+};
+
+/// Why something cannot be done with a ticket.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// There is no such ticket.
+    #[error("there is no ticket {id}")]
+    NotFound {
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The ticket's state does not allow it.
+    #[error("ticket {id} is {}: it cannot be used for `{}`", .status.as_str(), .action.as_str())]
+    NotAllowed {
+        /// The ticket.
+        id: String,
+        /// Where it stands.
+        status: Status,
+        /// What was asked.
+        action: Action,
+        /// The person who has it.
+        assignee: Option<String>,
+    },
+    /// Somebody else has the ticket.
+    #[error("ticket {id} belongs to {assignee}")]
+    NotAssignee {
+        /// The ticket.
+        id: String,
+        /// The person who has it.
+        assignee: String,
+    },
+    /// Nobody has the ticket, and only who manages the desk may do this then.
+    #[error("ticket {id} is nobody's: only a supervisor may `{}` it", .action.as_str())]
+    NotManager {
+        /// The ticket.
+        id: String,
+        /// What was asked.
+        action: Action,
+    },
+    /// The session has an open ticket already.
+    #[error("session of ticket {id} has the open ticket {other}")]
+    AnotherIsOpen {
+        /// The ticket.
+        id: String,
+        /// The one that is open.
+        other: String,
+    },
+    /// A ticket cannot be merged into that one, or linked with it.
+    #[error("ticket {id} cannot be put together with {other}: {why}")]
+    NotTogether {
+        /// The ticket.
+        id: String,
+        /// The other one.
+        other: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The ticket has been rated, or is not done yet.
+    #[error("ticket {id} cannot be rated: {why}")]
+    NotRated {
+        /// The ticket.
+        id: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The person who acts: the name they gave, and the key they came with.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The name, if one was given.
+    pub name: Option<String>,
+    /// Name of the key, which stands in for a missing name.
+    pub key_name: String,
+    /// Id of the key.
+    pub key_id: String,
+    /// Whether they may do with other people's tickets what these may.
+    pub manages: bool,
+}
+
+impl Actor {
+    /// The service itself: routing, deadlines.
+    pub fn system() -> Self {
+        Self { name: None, key_name: "system".to_owned(), key_id: "system".to_owned(), manages: true }
+    }
+
+    /// The customer.
+    pub fn customer() -> Self {
+        Self { name: None, key_name: "customer".to_owned(), key_id: "customer".to_owned(), manages: false }
+    }
+
+    /// The name that is recorded.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.key_name)
+    }
+
+    /// Whether this is the person who has the ticket: by name, or without a name by the same key.
+    pub fn holds(&self, ticket: &Ticket) -> bool {
+        match (&self.name, &ticket.assignee_key) {
+            (None, Some(key)) => *key == self.key_id,
+            _ => ticket.assignee.as_deref() == Some(self.name()),
+        }
+    }
+}
+
+/// What people put right about a ticket. What is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct Amendment {
+    /// How soon a person should look.
+    pub priority: Option<Priority>,
+    /// What it is about.
+    pub category: Option<String>,
+    /// `negative`, `neutral` or `positive`: how the customer felt. Kept as an example only.
+    pub sentiment: Option<&'static str>,
+    /// All words on it.
+    pub tags: Option<Vec<String>>,
+    /// Fields to set; a null removes one.
+    pub fields: Map<String, Value>,
+}
+
+/// What a person is asked for in writing.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// The session; a new one when `None`.
+    pub session_id: Option<String>,
+    /// The customer.
+    pub user_id: Option<String>,
+    /// Where it comes from; `form` when `None`.
+    pub channel: Option<String>,
+    /// What it is about, masked.
+    pub text: String,
+    /// How soon a person should look; medium when `None`.
+    pub priority: Option<Priority>,
+    /// `form` or `agent`.
+    pub source: &'static str,
+    /// What the model made of the text.
+    pub understood: Option<Understanding>,
+    /// The model.
+    pub model: String,
+}
+
+/// How the customer judged the help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rating {
+    /// 1 to 5.
+    pub score: i64,
+    /// Words that were chosen.
+    pub reasons: Vec<String>,
+    /// Free text, masked.
+    pub comment: Option<String>,
+}
+
+/// Opens the ticket of a locked session, or adds to the one that is open; says which, and whether it is new.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn escalate(tx: &mut Tx, session: &mut Session, new: NewTicket) -> Result<(String, bool), StorageError> {
+    let by = if new.source == "escalation" { "bot" } else { new.source };
+    let data = json!({ "reason": new.reason, "detail": new.detail, "seq": new.to_seq });
+    let (id, opened) = match tx.open_ticket_of(&session.id).await? {
+        Some(ticket) => {
+            tx.add_ticket_event(&ticket.id, NewEvent::new("escalated_again", by).with(data)).await?;
+            (ticket.id, false)
+        }
+        None => {
+            let ticket = tx.add_ticket(&new).await?;
+            let event = NewEvent::new("opened", by).with(data).change(&Map::new(), &ticket.told());
+            tx.add_ticket_event(&ticket.id, event).await?;
+            (ticket.id, true)
+        }
+    };
+    let agent = session.owner_agent.clone();
+    tx.give_to_agent(session, agent.as_deref()).await?;
+    Ok((id, opened))
+}
+
+/// Notes in the open ticket of a locked session that its customer has written turn `seq`. Returns the ticket's id.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn customer_wrote(tx: &mut Tx, session: &Session, seq: i64) -> Result<Option<String>, StorageError> {
+    let Some(mut ticket) = tx.open_ticket_of(&session.id).await? else { return Ok(None) };
+    let before = ticket.told();
+    // An open ticket always allows it.
+    if ticket.make(&Move::CustomerMessage, &Actor::customer(), now()).is_ok() {
+        tx.update_ticket(&ticket).await?;
+    }
+    let event = NewEvent::new(Action::CustomerMessage.event(), "customer").with(json!({ "seq": seq }));
+    tx.add_ticket_event(&ticket.id, event.change(&before, &ticket.told())).await?;
+    Ok(Some(ticket.id))
+}
+
+/// What people do with tickets.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    storage: Storage,
+}
+
+/// A ticket whose session is locked.
+struct Locked {
+    tx: Tx,
+    session: Session,
+    ticket: Ticket,
+    before: Map<String, Value>,
+}
+
+impl Locked {
+    /// Stores the ticket with what was done to it.
+    async fn finish(mut self, event: NewEvent) -> Result<Ticket, DeskError> {
+        self.tx.update_ticket(&self.ticket).await?;
+        let event = event.change(&self.before, &self.ticket.told());
+        self.tx.add_ticket_event(&self.ticket.id, event).await?;
+        self.tx.commit().await?;
+        Ok(self.ticket)
+    }
+}
+
+impl Desk {
+    /// A desk over a database.
+    pub fn new(storage: Storage) -> Self {
+        Self { storage }
+    }
+
+    /// Opens a ticket for what somebody wrote, or adds it to the session's open one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn open(&self, form: Form) -> Result<Ticket, DeskError> {
+        let session_id = form.session_id.unwrap_or_else(new_id);
+        let channel = form.channel.unwrap_or_else(|| "form".to_owned());
+        let details = SessionDetails { user_id: form.user_id, channel: Some(channel), profile: None };
+        let mut tx = self.storage.begin().await?;
+        let mut session = tx.lock_session(&session_id, &details).await?;
+        let sentiment = form.understood.as_ref().map(|understood| understood.sentiment);
+        let likeliest = form.understood.and_then(|understood| understood.intents.into_iter().next());
+        let intent = likeliest.map(|intent| (intent.label, f64::from(intent.probability)));
+        let turn = NewTurn {
+            text: form.text.clone(),
+            sentiment,
+            intent: intent.clone(),
+            model: Some(form.model.clone()),
+            ..NewTurn::default()
+        };
+        let seq = tx.add_turn(&mut session, Role::User, turn).await?;
+        let ticket = NewTicket {
+            session_id: session.id.clone(),
+            source: form.source,
+            reason: form.source.to_owned(),
+            detail: String::new(),
+            priority: form.priority.unwrap_or(Priority::Medium),
+            intent,
+            sentiment,
+            model: form.model,
+            from_seq: seq,
+            to_seq: seq,
+        };
+        let (id, _) = escalate(&mut tx, &mut session, ticket).await?;
+        let ticket = tx.ticket(&id).await?.ok_or(DeskError::NotFound { id })?;
+        tx.commit().await?;
+        Ok(ticket)
+    }
+
+    /// Makes a ticket the actor's. Taking one's own ticket again changes nothing, and taking what one is offered accepts it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, or it is not free.
+    pub async fn take(&self, id: &str, actor: &Actor) -> Result<Ticket, DeskError> {
+        let locked = self.lock(id).await?;
+        let ticket = &locked.ticket;
+        if !ticket.status.is_open() || ticket.assignee.as_deref() != Some(actor.name()) {
+            return self.advance(locked, Move::Take, actor, None, json!({ "key": actor.key_name })).await;
+        }
+        if ticket.accepted {
+            return Ok(locked.ticket);
+        }
+        self.advance(locked, Move::Accept, actor, None, json!({ "key": actor.key_name })).await
+    }
+
+    /// Makes a move that only concerns this ticket and its session. `reason` is masked already, and so is `data`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, its state does not allow it, or the actor may not.
+    pub async fn act(
+        &self,
+        id: &str,
+        step: Move,
+        actor: &Actor,
+        reason: Option<String>,
+        data: Value,
+    ) -> Result<Ticket, DeskError> {
+        let locked = self.lock(id).await?;
+        self.advance(locked, step, actor, reason, data).await
+    }
+
+    async fn advance(
+        &self,
+        mut locked: Locked,
+        step: Move,
+        actor: &Actor,
+        reason: Option<String>,
+        data: Value,
+    ) -> Result<Ticket, DeskError> {
+        let action = step.action();
+        locked.ticket.make(&step, actor, now())?;
+        match &step {
+            Move::Reopen => {
+                if let Some(open) = locked.tx.open_ticket_of(&locked.session.id).await? {
+                    return Err(DeskError::AnotherIsOpen { id: locked.ticket.id, other: open.id });
+                }
+                locked.tx.give_to_agent(&mut locked.session, None).await?;
+            }
+            Move::Take | Move::Assign { .. } | Move::Return | Move::Transfer { .. } => {
+                let assignee = locked.ticket.assignee.clone();
+                locked.tx.give_to_agent(&mut locked.session, assignee.as_deref()).await?;
+            }
+            Move::Resolve | Move::Merge { .. } => locked.tx.give_to_bot(&mut locked.session).await?,
+            Move::Accept | Move::Reply | Move::Wait | Move::CustomerMessage | Move::Close => {}
+        }
+        locked.finish(NewEvent::new(action.event(), actor.name()).because(reason).with(data)).await
+    }
+
+    /// Stores a person's answer to the customer. `text` is masked already.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, its state does not allow it, or somebody else has it.
+    pub async fn reply(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
+        let mut locked = self.lock(id).await?;
+        locked.ticket.make(&Move::Reply, actor, now())?;
+        let author = locked.ticket.assignee.clone().unwrap_or_default();
+        let turn = NewTurn { text, author: Some(author.clone()), ..NewTurn::default() };
+        let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
+        locked.finish(NewEvent::new(Action::Reply.event(), &author).with(json!({ "seq": seq }))).await
+    }
+
+    /// Puts a ticket together with another open one of the same customer, which goes on alone.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, they are not of one customer, or either is not open.
+    pub async fn merge(
+        &self,
+        id: &str,
+        into: &str,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<Ticket, DeskError> {
+        let other = self.storage.ticket(into).await?.ok_or_else(|| DeskError::NotFound { id: into.to_owned() })?;
+        let why = |why| DeskError::NotTogether { id: id.to_owned(), other: into.to_owned(), why };
+        if other.id == id {
+            return Err(why("it is the same ticket"));
+        }
+        let other_user = self.storage.session(&other.session_id).await?.and_then(|session| session.user_id);
+        // Both sessions are locked, in the order of their ids, before either ticket is looked at.
+        let mut locked = self.lock_with(id, Some(&other.session_id)).await?;
+        if locked.session.user_id.is_none() || locked.session.user_id != other_user {
+            return Err(why("they are not known to be of the same customer"));
+        }
+        let other = locked.tx.ticket(into).await?.ok_or_else(|| DeskError::NotFound { id: into.to_owned() })?;
+        if !other.status.is_open() {
+            return Err(why("that one is done"));
+        }
+        let event = NewEvent::new("merged_here", actor.name()).with(json!({ "ticket_id": id }));
+        locked.tx.add_ticket_event(into, event).await?;
+        self.advance(locked, Move::Merge { into: into.to_owned() }, actor, reason, json!({})).await
+    }
+
+    /// Keeps a remark for colleagues; the customer does not see it. `text` is masked already.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn note(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
+        let mut locked = self.lock(id).await?;
+        locked.ticket.updated_at = now();
+        locked.finish(NewEvent::new("note", actor.name()).with(json!({ "text": text }))).await
+    }
+
+    /// Changes what people know better than the model. What it corrects of intent, sentiment or priority is kept as an example.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn amend(
+        &self,
+        id: &str,
+        actor: &Actor,
+        amendment: Amendment,
+        reason: Option<String>,
+    ) -> Result<Ticket, DeskError> {
+        let mut locked = self.lock(id).await?;
+        let ticket = &mut locked.ticket;
+        ticket.updated_at = now();
+        let mut corrected: Vec<(&'static str, Option<String>, String)> = Vec::new();
+        if let Some(priority) = amendment.priority.filter(|priority| *priority != ticket.priority) {
+            corrected.push(("priority", Some(ticket.priority.as_str().to_owned()), priority.as_str().to_owned()));
+            ticket.priority = priority;
+        }
+        if let Some(category) = amendment.category.filter(|category| ticket.category.as_ref() != Some(category)) {
+            corrected.push(("intent", ticket.category.clone(), category.clone()));
+            ticket.category = Some(category);
+        }
+        let felt = ticket.sentiment.map(|scores| scores.label());
+        if let Some(sentiment) = amendment.sentiment.filter(|sentiment| felt != Some(*sentiment)) {
+            corrected.push(("sentiment", felt.map(str::to_owned), sentiment.to_owned()));
+        }
+        if let Some(tags) = amendment.tags {
+            ticket.tags = tags;
+        }
+        for (name, value) in amendment.fields {
+            match value {
+                Value::Null => ticket.fields.remove(&name),
+                value => ticket.fields.insert(name, value),
+            };
+        }
+        for (field, was, is_now) in &corrected {
+            let correction = Correction {
+                ticket_id: ticket.id.clone(),
+                session_id: ticket.session_id.clone(),
+                seq: ticket.to_seq,
+                field: (*field).to_owned(),
+                was: was.clone(),
+                is_now: is_now.clone(),
+                model: ticket.model.clone(),
+                author: actor.name().to_owned(),
+            };
+            locked.tx.add_correction(&correction).await?;
+        }
+        let corrected: Vec<&str> = corrected.iter().map(|(field, ..)| *field).collect();
+        locked
+            .finish(NewEvent::new("amended", actor.name()).because(reason).with(json!({ "corrected": corrected })))
+            .await
+    }
+
+    /// Links two tickets with each other.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, or they are the same.
+    pub async fn link(&self, id: &str, other: &str, actor: &Actor) -> Result<Ticket, DeskError> {
+        if id == other {
+            let (id, other) = (id.to_owned(), other.to_owned());
+            return Err(DeskError::NotTogether { id, other, why: "it is the same ticket" });
+        }
+        let other_ticket =
+            self.storage.ticket(other).await?.ok_or_else(|| DeskError::NotFound { id: other.to_owned() })?;
+        let mut locked = self.lock_with(id, Some(&other_ticket.session_id)).await?;
+        if !locked.tx.link_tickets(id, other).await? {
+            return Ok(locked.ticket);
+        }
+        let event = NewEvent::new("linked", actor.name()).with(json!({ "ticket_id": id }));
+        locked.tx.add_ticket_event(other, event).await?;
+        locked.finish(NewEvent::new("linked", actor.name()).with(json!({ "ticket_id": other }))).await
+    }
+
+    /// Keeps how the customer judged the help, once.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, it is not done, or it was rated before.
+    pub async fn rate(&self, id: &str, rating: &Rating) -> Result<Ticket, DeskError> {
+        let mut locked = self.lock(id).await?;
+        let why = |why| DeskError::NotRated { id: id.to_owned(), why };
+        if !matches!(locked.ticket.status, Status::Resolved | Status::Closed) {
+            return Err(why("it is not done"));
+        }
+        if !locked.tx.add_rating(id, rating).await? {
+            return Err(why("it was rated before"));
+        }
+        let data = json!({ "score": rating.score, "reasons": rating.reasons });
+        locked.finish(NewEvent::new("rated", "customer").with(data)).await
+    }
+
+    /// The ticket as it is now, its session locked. The session always first: one order of locks, no deadlock.
+    async fn lock(&self, id: &str) -> Result<Locked, DeskError> {
+        self.lock_with(id, None).await
+    }
+
+    /// As [`Desk::lock`], with another session locked too, in the order of their ids.
+    async fn lock_with(&self, id: &str, other: Option<&str>) -> Result<Locked, DeskError> {
+        let not_found = || DeskError::NotFound { id: id.to_owned() };
+        let session_id = self.storage.ticket(id).await?.ok_or_else(not_found)?.session_id;
+        let mut tx = self.storage.begin().await?;
+        let other = other.filter(|other| *other != session_id);
+        if let Some(other) = other.filter(|other| *other < session_id.as_str()) {
+            tx.lock_existing_session(other).await?;
+        }
+        let session = tx.lock_existing_session(&session_id).await?;
+        if let Some(other) = other.filter(|other| *other > session_id.as_str()) {
+            tx.lock_existing_session(other).await?;
+        }
+        let ticket = tx.ticket(id).await?.ok_or_else(not_found)?;
+        let before = ticket.told();
+        Ok(Locked { tx, session, ticket, before })
+    }
+}
+
+impl NewEvent {
+    /// Adds what changed.
+    fn change(mut self, before: &Map<String, Value>, after: &Map<String, Value>) -> Self {
+        (self.before, self.after) = difference(before, after);
+        self
+    }
+}

@@ -1,0 +1,343 @@
+//! What moves a ticket from one state to another.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::extract::{Agent, ApiJson, ApiPath, OptionalJson};
+use super::{TicketBody, actor, masked, ticket_id};
+use crate::auth::Identity;
+use crate::chat::{checked_id, checked_text};
+use crate::desk::Move;
+use crate::error::{ApiError, ErrorBody};
+
+/// Who takes a ticket.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct TakeRequest {
+    /// Name of the person; the name of the key when left out.
+    #[schema(example = "小王")]
+    agent: Option<String>,
+}
+
+/// A person's answer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct ReplyRequest {
+    /// What the customer should read, 1 to 20,000 characters. Stored, and thus shown, with personal data masked.
+    #[schema(example = "您好，我来帮您处理。")]
+    text: String,
+    /// Name of the person; when left out, whoever took the ticket with the same key.
+    agent: Option<String>,
+}
+
+/// How a ticket ended.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct ResolveRequest {
+    /// For colleagues; the customer does not read it.
+    note: Option<String>,
+    /// Name of the person; when left out, whoever took the ticket with the same key.
+    agent: Option<String>,
+}
+
+/// Why a ticket is moved.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct MoveRequest {
+    /// Why; colleagues read it in the history.
+    reason: Option<String>,
+    /// Name of the person; the name of the key when left out.
+    agent: Option<String>,
+}
+
+/// Who gets a ticket.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct AssignRequest {
+    /// Name of the person who gets it.
+    #[schema(example = "小李")]
+    to: String,
+    /// Why.
+    reason: Option<String>,
+    /// Name of the person who gives it; the name of the key when left out.
+    agent: Option<String>,
+}
+
+/// Which team gets a ticket.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct TransferRequest {
+    /// Name of the team.
+    #[schema(example = "售后")]
+    team: String,
+    /// Why.
+    reason: Option<String>,
+    /// Name of the person; the name of the key when left out.
+    agent: Option<String>,
+}
+
+/// Which ticket takes the place of another.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct MergeRequest {
+    /// Id of the ticket that goes on.
+    into: String,
+    /// Why.
+    reason: Option<String>,
+    /// Name of the person; the name of the key when left out.
+    agent: Option<String>,
+}
+
+async fn make(
+    state: &AppState,
+    id: String,
+    step: Move,
+    identity: Identity,
+    agent: Option<String>,
+    reason: Option<String>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let (id, actor, reason) = (ticket_id(id)?, actor(identity, agent)?, masked(state, "reason", reason)?);
+    let desk = state.0.desk.clone();
+    Ok(Json(state.finish(async move { Ok(desk.act(&id, step, &actor, reason, json!({})).await?) }).await?.into()))
+}
+
+/// Take a ticket
+///
+/// Only a new ticket can be taken; taking one's own again changes nothing.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/take", tag = "tickets", request_body = TakeRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, taken", body = TicketBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Not new any more", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn take(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    OptionalJson(request): OptionalJson<TakeRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
+    let desk = state.0.desk.clone();
+    Ok(Json(state.finish(async move { Ok(desk.take(&id, &actor).await?) }).await?.into()))
+}
+
+/// Answer the customer
+///
+/// Only the person who took the ticket may. The customer's page reads the answer from the session.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/reply", tag = "tickets", request_body = ReplyRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, in progress", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Not taken yet, or resolved", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn reply(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    ApiJson(request): ApiJson<ReplyRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
+    let text = state.0.engine.mask(&checked_text("text", request.text)?);
+    let desk = state.0.desk.clone();
+    Ok(Json(state.finish(async move { Ok(desk.reply(&id, &actor, text).await?) }).await?.into()))
+}
+
+/// Resolve a ticket
+///
+/// Gives the session back to the bot. What was said so far is not judged again. The person who has it may, or a supervisor.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/resolve", tag = "tickets", request_body = ResolveRequest,
+    security(("api_key" = [])), params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, resolved", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Not taken yet, or resolved already", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn resolve(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    OptionalJson(request): OptionalJson<ResolveRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
+    let note = masked(&state, "note", request.note)?;
+    let desk = state.0.desk.clone();
+    Ok(Json(
+        state
+            .finish(async move { Ok(desk.act(&id, Move::Resolve, &actor, None, json!({ "note": note })).await?) })
+            .await?
+            .into(),
+    ))
+}
+
+/// Give a ticket to a person
+///
+/// It is offered to them until they take it or answer. Who has it may, or a supervisor.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/assign", tag = "tickets", request_body = AssignRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, offered", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Done already", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn assign(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    ApiJson(request): ApiJson<AssignRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let to = checked_id("to", request.to)?;
+    make(&state, id, Move::Assign { agent: to }, identity, request.agent, request.reason).await
+}
+
+/// Give a ticket to another team
+///
+/// It goes to that team's queue with its whole history. Who has it may, or a supervisor.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/transfer", tag = "tickets", request_body = TransferRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, in the other queue", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Done already", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn transfer(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    ApiJson(request): ApiJson<TransferRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let team = checked_id("team", request.team)?;
+    make(&state, id, Move::Transfer { team }, identity, request.agent, request.reason).await
+}
+
+/// Put a ticket back into its queue
+///
+/// Who has it may, or a supervisor.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/return", tag = "tickets", request_body = MoveRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, nobody's", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Nobody's, or done already", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn put_back(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    OptionalJson(request): OptionalJson<MoveRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    make(&state, id, Move::Return, identity, request.agent, request.reason).await
+}
+
+/// Wait for the customer
+///
+/// Times do not run until the customer writes again.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/wait", tag = "tickets", request_body = MoveRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, waiting", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Not taken, waiting or done already", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn wait(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    OptionalJson(request): OptionalJson<MoveRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    make(&state, id, Move::Wait, identity, request.agent, request.reason).await
+}
+
+/// Close a ticket
+///
+/// A resolved ticket is done for good.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/close", tag = "tickets", request_body = MoveRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, closed", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Not resolved, or closed already", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn close(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    OptionalJson(request): OptionalJson<MoveRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    make(&state, id, Move::Close, identity, request.agent, request.reason).await
+}
+
+/// Begin a ticket again
+///
+/// A resolved or closed ticket goes back to its queue, and its session to people.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/reopen", tag = "tickets", request_body = MoveRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "The ticket, new again", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Not done, merged, or the session has another open ticket", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn reopen(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    OptionalJson(request): OptionalJson<MoveRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    make(&state, id, Move::Reopen, identity, request.agent, request.reason).await
+}
+
+/// Merge a ticket into another
+///
+/// Both must be open and of the same customer. The other one goes on; the session of this one is the bot's again.
+#[utoipa::path(
+    post, path = "/v1/tickets/{ticket_id}/merge", tag = "tickets", request_body = MergeRequest, security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket that ends")),
+    responses(
+        (status = 200, description = "The ticket, merged", body = TicketBody),
+        (status = 403, description = "Somebody else has it", body = ErrorBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+        (status = 409, description = "Either is done, or they are of different customers", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn merge(
+    State(state): State<AppState>,
+    Agent(identity): Agent,
+    ApiPath(id): ApiPath,
+    ApiJson(request): ApiJson<MergeRequest>,
+) -> Result<Json<TicketBody>, ApiError> {
+    let (id, into, actor) = (ticket_id(id)?, ticket_id(request.into)?, actor(identity, request.agent)?);
+    let reason = masked(&state, "reason", request.reason)?;
+    let desk = state.0.desk.clone();
+    Ok(Json(state.finish(async move { Ok(desk.merge(&id, &into, &actor, reason).await?) }).await?.into()))
+}

@@ -1,0 +1,65 @@
+//! Tickets that are opened without the bot: a customer's form, or an agent.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::extract::{ApiJson, Caller};
+use super::{TicketBody, priority};
+use crate::auth::Role;
+use crate::chat::{checked_id, checked_text};
+use crate::desk::Form;
+use crate::error::{ApiError, ErrorBody};
+
+/// What a person is asked for in writing.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct OpenRequest {
+    /// The caller's id of the session, 1 to 128 characters; a new one begins when left out.
+    session_id: Option<String>,
+    /// The caller's id of the customer.
+    user_id: Option<String>,
+    /// What it is about, in the customer's words, 1 to 20,000 characters.
+    text: String,
+    /// Where it comes from; `form` when left out.
+    channel: Option<String>,
+    /// `low`, `medium`, `high` or `urgent`; `medium` when left out.
+    priority: Option<String>,
+}
+
+/// Open a ticket
+///
+/// For a customer's form, or for an agent who writes down what was said on the phone. When the session has an open ticket, that
+/// one is added to and returned. The bot is silent from then on.
+#[utoipa::path(
+    post, path = "/v1/tickets", tag = "chat", request_body = OpenRequest, security(("api_key" = [])),
+    responses(
+        (status = 201, description = "The ticket", body = TicketBody),
+        (status = 422, description = "A field is missing or wrong", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn open(
+    State(state): State<AppState>,
+    Caller(identity): Caller,
+    ApiJson(request): ApiJson<OpenRequest>,
+) -> Result<(StatusCode, Json<TicketBody>), ApiError> {
+    let name = |field: &str, text: Option<String>| text.map(|text| checked_id(field, text)).transpose();
+    let text = checked_text("text", request.text)?;
+    let understood = state.0.engine.understand(vec![text.clone()]).await?.into_iter().next();
+    let form = Form {
+        session_id: name("session_id", request.session_id)?,
+        user_id: name("user_id", request.user_id)?,
+        channel: name("channel", request.channel)?,
+        text: state.0.engine.mask(&text),
+        priority: request.priority.as_deref().map(priority).transpose()?,
+        source: if identity.role >= Role::Agent { "agent" } else { "form" },
+        understood,
+        model: state.0.engine.info().model_id,
+    };
+    let desk = state.0.desk.clone();
+    let ticket = state.finish(async move { Ok(desk.open(form).await?) }).await?;
+    Ok((StatusCode::CREATED, Json(ticket.into())))
+}
