@@ -238,6 +238,11 @@ pub async fn serve(
         }
     });
 
+    let dispatching = tokio::spawn({
+        let dispatcher = Dispatcher::new(state.storage().clone(), state.config().desk.clone());
+        async move { dispatcher.run().await }
+    });
+
     let following = tokio::spawn({
         let state = state.clone();
         async move { state.base().follow().await }
@@ -260,7 +265,7 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
-    for task in [upkeep, following] {
+    for task in [upkeep, dispatching, following] {
         task.abort();
         let _ = task.await;
     }

@@ -5,6 +5,7 @@ mod answers;
 mod arrows;
 mod benchmarks;
 mod desk;
+mod dispatch;
 mod flows;
 mod formats;
 mod golden;

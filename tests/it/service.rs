@@ -483,7 +483,7 @@ async fn tickets_are_paged_without_gaps_or_repeats() {
 // Who may do what.
 
 /// Every route with a body that is well-formed enough to reach it, and the role that it asks for.
-const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
+const ROUTES: [(&str, &str, &str, Option<Role>); 47] = [
     ("POST", "/v1/chat", r#"{"session_id": "s", "text": "好的"}"#, Some(Role::Caller)),
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
@@ -518,7 +518,12 @@ const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
     ("POST", "/v1/tickets/{ticket_id}/notes", r#"{"text": "老客户"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/links", r#"{"ticket_id": "t"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/rating", r#"{"score": 5}"#, Some(Role::Caller)),
+    ("GET", "/v1/tickets/{ticket_id}/assist", "", Some(Role::Agent)),
     ("GET", "/v1/corrections", "", Some(Role::Agent)),
+    ("GET", "/v1/desk/agents", "", Some(Role::Agent)),
+    ("PUT", "/v1/desk/agents/{name}", r#"{"team": "售后", "capacity": 3}"#, Some(Role::Supervisor)),
+    ("DELETE", "/v1/desk/agents/{name}", "", Some(Role::Supervisor)),
+    ("PUT", "/v1/me/presence", r#"{"presence": "away"}"#, Some(Role::Agent)),
     ("POST", "/v1/admin/reload", "", Some(Role::Admin)),
     ("GET", "/v1/admin/keys", "", Some(Role::Admin)),
     ("POST", "/v1/admin/keys", r#"{"name": "n", "role": "caller"}"#, Some(Role::Admin)),
@@ -909,6 +914,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None }, "ticket_state", 409),
         (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
         (ApiError::NotManager { action: "转交".into() }, "not_manager", 403),
+        (ApiError::AgentNotFound("x".into()), "agent_not_found", 404),
         (ApiError::TicketOpen("x".into()), "ticket_open", 409),
         (ApiError::NotTogether("x"), "not_together", 409),
         (ApiError::NotRated("x"), "not_rated", 409),
@@ -938,7 +944,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
-            ApiError::NotTogether(_) | ApiError::NotRated(_) => {}
+            ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)

@@ -7,4 +7,4 @@ mod ticket;
 mod work;
 
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
-pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, customer_wrote, escalate};
+pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, Suggestion, customer_wrote, escalate};

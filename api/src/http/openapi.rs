@@ -49,6 +49,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(sessions::session))
         .routes(routes!(tickets::list, tickets::open::open))
         .routes(routes!(tickets::read, tickets::remarks::amend))
+        .routes(routes!(tickets::assist::assist))
         .routes(routes!(tickets::moves::take))
         .routes(routes!(tickets::moves::assign))
         .routes(routes!(tickets::moves::transfer))

@@ -1,5 +1,7 @@
-//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them.
+//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them, [`assist`]
+//! helps to answer.
 
+pub(super) mod assist;
 pub(super) mod moves;
 pub(super) mod open;
 pub(super) mod remarks;
