@@ -21,3 +21,4 @@ mod socket;
 mod store;
 mod support;
 mod tools;
+mod users;
