@@ -521,6 +521,9 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("GET", "/metrics", "", None),
 ];
 
+/// What no key may do, whatever its role.
+pub(crate) const PEOPLE_ONLY: [&str; 1] = ["/v1/me/password"];
+
 fn with_key(mut request: Request<Body>, authorization: &str) -> Request<Body> {
     request.headers_mut().insert(header::AUTHORIZATION, authorization.parse().unwrap());
     request
@@ -559,6 +562,8 @@ async fn every_route_asks_for_its_role() {
                 let answer = service.send(with_key(send(), &format!("bearer {key}"))).await;
                 if *role < needed {
                     assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{role} {method} {path}");
+                } else if PEOPLE_ONLY.contains(&path) {
+                    assert_eq!(answer.refusal(), (403, "login_needed".to_owned()), "{role} {method} {path}");
                 } else {
                     assert!(![401, 403, 405].contains(&answer.status), "{role} {method} {path}: {}", answer.text());
                 }
