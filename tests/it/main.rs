@@ -23,3 +23,4 @@ mod socket;
 mod store;
 mod support;
 mod tools;
+mod users;
