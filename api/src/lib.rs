@@ -37,6 +37,7 @@ pub use crate::http::AppState;
 
 use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
+use crate::desk::Dispatcher;
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;

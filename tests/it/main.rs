@@ -17,6 +17,7 @@ mod notebooks;
 mod path;
 mod policy;
 mod qdrant_stand_in;
+mod routing;
 mod sample;
 mod service;
 mod socket;
