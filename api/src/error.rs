@@ -393,10 +393,9 @@ impl ApiError {
                 "只有负责人可以回复；解决、转交等也可由主管操作。请在 agent 字段写明负责人。",
             ),
             Self::NotManager { action } => (format!("工单还没有人领取，不能{action}"), "请先领取工单，或由主管操作。"),
-            Self::AgentNotFound(name) => (
-                format!("坐席名单里没有 {name}"),
-                "请由主管用 PUT /v1/desk/agents/{姓名} 添加团队、技能和接待量。",
-            ),
+            Self::AgentNotFound(name) => {
+                (format!("坐席名单里没有 {name}"), "请由主管用 PUT /v1/desk/agents/{姓名} 添加团队、技能和接待量。")
+            }
             Self::TicketOpen(other) => (format!("该会话已有未结束的工单 {other}"), "请在那张工单里继续处理。"),
             Self::NotTogether(_) => {
                 ("这两张工单不能放在一起".into(), "须是两张不同的工单；合并还要求属于同一客户，且都没有结束。")

@@ -101,8 +101,10 @@ impl DeskSettings {
             }
         }
         if self.offline_seconds < 10 {
-            problems.push("[desk] `offline_seconds` is under 10, but a console tells only every few seconds that it is there"
-                .to_owned());
+            problems.push(
+                "[desk] `offline_seconds` is under 10, but a console tells only every few seconds that it is there"
+                    .to_owned(),
+            );
         }
         problems
     }

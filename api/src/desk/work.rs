@@ -555,9 +555,7 @@ impl Desk {
         due_at: Option<i64>,
     ) -> Result<bool, DeskError> {
         let mut locked = self.lock(id).await?;
-        if !locked.ticket.status.is_open()
-            || !locked.tx.add_service_level_mark(&locked.ticket, target, state).await?
-        {
+        if !locked.ticket.status.is_open() || !locked.tx.add_service_level_mark(&locked.ticket, target, state).await? {
             return Ok(false);
         }
         if state == "breached" {

@@ -143,11 +143,14 @@ pub(super) async fn put(
     if !(1..=MAX_CAPACITY).contains(&request.capacity) {
         return Err(ApiError::field("capacity", format!("须为 1 到 {MAX_CAPACITY} 的整数")));
     }
-    if let Some((skill, _)) = request.skills.iter().find(|(_, level)| !(1..=HIGHEST_LEVEL).contains(level)) {
+    if let Some((skill, _)) = request.skills.iter().find(|(_, level)| !(1..=HIGHEST_LEVEL).contains(*level)) {
         return Err(ApiError::field(format!("skills.{skill}"), "级别须为 1 到 3"));
     }
-    let lists =
-        [("skills", request.skills.len()), ("languages", request.languages.len()), ("channels", request.channels.len())];
+    let lists = [
+        ("skills", request.skills.len()),
+        ("languages", request.languages.len()),
+        ("channels", request.channels.len()),
+    ];
     if let Some((field, _)) = lists.into_iter().find(|(_, length)| *length > MAX_WORDS) {
         return Err(ApiError::field(field, format!("最多 {MAX_WORDS} 个")));
     }

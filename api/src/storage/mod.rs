@@ -14,13 +14,13 @@ mod users;
 use std::path::Path;
 use std::time::Duration;
 
+pub use agents::{AgentRecord, Queued};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
-pub use agents::{AgentRecord, Queued};
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
 pub use users::{Login, NewLogin, User};
 
