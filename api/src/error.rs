@@ -83,6 +83,9 @@ pub enum ApiError {
     /// Somebody has the login name.
     #[error("login {0} taken")]
     LoginTaken(String),
+    /// Somebody has the display name.
+    #[error("the name {0} is taken")]
+    NameTaken(String),
     /// Nobody would be left to manage the others.
     #[error("last admin")]
     LastAdmin,
@@ -254,6 +257,7 @@ impl ApiError {
             Self::Csrf => ("csrf", StatusCode::FORBIDDEN),
             Self::UserNotFound(_) => ("user_not_found", StatusCode::NOT_FOUND),
             Self::LoginTaken(_) => ("login_taken", StatusCode::CONFLICT),
+            Self::NameTaken(_) => ("name_taken", StatusCode::CONFLICT),
             Self::LastAdmin => ("last_admin", StatusCode::CONFLICT),
             Self::OwnAccount => ("own_account", StatusCode::CONFLICT),
             Self::Forbidden { .. } => ("forbidden", StatusCode::FORBIDDEN),
@@ -341,6 +345,7 @@ impl ApiError {
             ),
             Self::UserNotFound(id) => (format!("没有编号为 {id} 的用户"), "请用 GET /v1/users 查看现有用户。"),
             Self::LoginTaken(login) => (format!("登录名 {login} 已有人使用"), "请换一个登录名。"),
+            Self::NameTaken(name) => (format!("姓名 {name} 已有人使用"), "工单按姓名派给人，请换一个能区分的姓名。"),
             Self::LastAdmin => {
                 ("这是最后一个可以登录的管理员".into(), "请先添加另一个管理员，再停用或更改这个账号的角色。")
             }
@@ -483,6 +488,7 @@ impl From<UserError> for ApiError {
             UserError::PasswordLong => Self::field("password", format!("最多 {MOST_BYTES} 个字节")),
             UserError::PasswordIsLogin => Self::field("password", "不能与登录名相同"),
             UserError::LoginTaken(login) => Self::LoginTaken(login),
+            UserError::NameTaken(name) => Self::NameTaken(name),
             UserError::NotFound(id) => Self::UserNotFound(id),
             UserError::LastAdmin => Self::LastAdmin,
             UserError::OwnAccount => Self::OwnAccount,
@@ -568,6 +574,7 @@ mod tests {
             (ApiError::Csrf, "csrf", 403),
             (ApiError::UserNotFound("1".into()), "user_not_found", 404),
             (ApiError::LoginTaken("xiaowang".into()), "login_taken", 409),
+            (ApiError::NameTaken("小王".into()), "name_taken", 409),
             (ApiError::LastAdmin, "last_admin", 409),
             (ApiError::OwnAccount, "own_account", 409),
             (ApiError::HostRefused("a.example".into()), "host_refused", 403),

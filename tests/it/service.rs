@@ -927,6 +927,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::Csrf, "csrf", 403),
         (ApiError::UserNotFound("1".into()), "user_not_found", 404),
         (ApiError::LoginTaken("xiaowang".into()), "login_taken", 409),
+        (ApiError::NameTaken("小王".into()), "name_taken", 409),
         (ApiError::LastAdmin, "last_admin", 409),
         (ApiError::OwnAccount, "own_account", 409),
         (ApiError::HostRefused("x".into()), "host_refused", 403),
@@ -965,7 +966,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::KeyMissing | ApiError::KeyUnknown | ApiError::Forbidden { .. } | ApiError::HostRefused(_) => {}
             ApiError::LoginExpired | ApiError::LoginNeeded | ApiError::LoginWrong | ApiError::Csrf => {}
             ApiError::LoginLocked { .. } | ApiError::LoginTooOften { .. } | ApiError::UserDisabled => {}
-            ApiError::UserNotFound(_) | ApiError::LoginTaken(_) | ApiError::LastAdmin | ApiError::OwnAccount => {}
+            ApiError::UserNotFound(_) | ApiError::LoginTaken(_) | ApiError::NameTaken(_) | ApiError::LastAdmin | ApiError::OwnAccount => {}
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}

@@ -222,7 +222,7 @@ async fn odd_passwords_are_passwords() {
             let login = format!("user{index}");
             let new = NewUser {
                 login: login.clone(),
-                name: "小王".to_owned(),
+                name: format!("小王{index}"),
                 role: Role::Agent,
                 team: None,
                 password: password.to_owned(),
@@ -466,6 +466,8 @@ async fn admins_manage_accounts_and_one_of_them_always_stays() {
         let made = made.ok();
         assert_eq!((&made["login"], &made["name"], made.get("team")), (&json!("xiaowang"), &json!("小王"), None));
         assert_eq!(create(json!({ "login": "xiaowang" })).await.refusal(), (409, "login_taken".to_owned()));
+        let namesake = create(json!({ "login": "xiaowang2" })).await;
+        assert_eq!(namesake.refusal(), (409, "name_taken".to_owned()), "tickets are assigned by name");
         let list = boss.get("/v1/users").await;
         let logins: Vec<Value> =
             list.ok()["users"].as_array().unwrap().iter().map(|user| user["login"].clone()).collect();
@@ -698,7 +700,7 @@ fn accounts_are_made_and_managed_on_the_command_line() {
         })
     };
     let create = |login: &str, role: &str, more: &[&str], input: Option<&str>| {
-        let mut arguments = vec!["users", "create", "--name", "小王", "--login", login, "--role", role];
+        let mut arguments = vec!["users", "create", "--name", if login == "XiaoWang" { "小王" } else { login }, "--login", login, "--role", role];
         arguments.extend(more);
         command(&data, &arguments, input)
     };

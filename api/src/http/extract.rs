@@ -276,7 +276,6 @@ role!(
 );
 role!(
     /// Whoever may look after agents.
-    #[allow(dead_code, reason = "no route asks for exactly this role so far")]
     Supervisor
 );
 role!(

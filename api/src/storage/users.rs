@@ -214,6 +214,16 @@ impl Tx {
         Ok(row.fetch_optional(self.connection()).await?.is_some())
     }
 
+    /// Whether anybody else has a display name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn has_name(&mut self, name: &str, id: &str) -> Result<bool, StorageError> {
+        let row = sqlx::query("SELECT id FROM users WHERE name = $1 AND id <> $2").bind(name).bind(id);
+        Ok(row.fetch_optional(self.connection()).await?.is_some())
+    }
+
     /// Whether anybody else is an admin who may log in.
     ///
     /// # Errors

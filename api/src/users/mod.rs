@@ -62,6 +62,9 @@ pub enum UserError {
     /// Somebody has the login name.
     #[error("somebody has the login name `{0}` already")]
     LoginTaken(String),
+    /// Somebody has the display name.
+    #[error("somebody is called `{0}` already; tickets are assigned by that name, so write another one")]
+    NameTaken(String),
     /// No such person.
     #[error("nobody has the login name or id `{0}`; see `yingda users list`")]
     NotFound(String),
@@ -224,6 +227,9 @@ impl Users {
         if tx.has_login(&user.login).await? {
             return Err(UserError::LoginTaken(user.login));
         }
+        if tx.has_name(&user.name, &user.id).await? {
+            return Err(UserError::NameTaken(user.name));
+        }
         tx.add_user(&user, &hash).await?;
         // Whoever tried this name before it was one shall not keep its owner out.
         tx.forget_failures(&user.login).await?;
@@ -265,6 +271,9 @@ impl Users {
             None => before.disabled_at,
         };
         after.changed_at = at;
+        if tx.has_name(&after.name, id).await? {
+            return Err(UserError::NameTaken(after.name));
+        }
         if by == Some(id) && after.disabled_at.is_some() {
             return Err(UserError::OwnAccount);
         }

@@ -33,7 +33,7 @@ impl Place {
 
 fn new_user(login: &str, role: Role) -> NewUser {
     NewUser {
-        login: login.into(), name: "小王".into(), role, team: Some(" 售后 ".into()), password: PASSWORD.into()
+        login: login.into(), name: format!("客服 {}", login.trim().to_lowercase()), role, team: Some(" 售后 ".into()), password: PASSWORD.into()
     }
 }
 
@@ -91,6 +91,9 @@ async fn an_account_is_made_once_and_with_all_that_it_needs() {
     assert_eq!(place.storage.users().await.unwrap(), std::slice::from_ref(&made));
     let again = place.users.create(new_user("xiaowang", Role::Admin), NOW).await;
     assert!(matches!(again, Err(UserError::LoginTaken(login)) if login == "xiaowang"));
+    let same_name = NewUser { name: made.name.clone(), ..new_user("namesake", Role::Agent) };
+    let again = place.users.create(same_name, NOW).await;
+    assert!(matches!(again, Err(UserError::NameTaken(name)) if name == made.name), "tickets are assigned by name");
     let create = async |change: &dyn Fn(&mut NewUser)| {
         let mut new = new_user("xiaoli", Role::Agent);
         change(&mut new);
@@ -217,7 +220,7 @@ async fn what_changes_a_persons_rights_logs_them_out() {
     assert!(change(disabled(false)).await.disabled_at.is_none());
     assert!(place.users.log_in("xiaowang", known, NOW).await.is_ok());
     assert!(place.is_logged_in(&others.token, NOW).await, "nobody else is logged out");
-    assert_eq!(place.storage.user(&other.id).await.unwrap().unwrap().name, "小王");
+    assert_eq!(place.storage.user(&other.id).await.unwrap().unwrap().name, other.name);
 }
 
 #[tokio::test]
