@@ -190,7 +190,7 @@ fn locked_for(failures: &[i64], at: i64) -> Option<i64> {
 }
 
 /// What can be done with accounts. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Users {
     storage: Storage,
     hashing: Hashing,

@@ -1,9 +1,10 @@
 //! Passwords: what one must be, how it is kept, and how many are worked on at once.
 
-use std::sync::Arc;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -51,8 +52,7 @@ pub fn check(password: &str, login: &str) -> Result<(), UserError> {
 ///
 /// When the operating system gives no random numbers.
 pub fn random() -> Result<String, UserError> {
-    let mut bytes = [0_u8; 20];
-    OsRng.try_fill_bytes(&mut bytes).map_err(|error| UserError::Random(error.to_string()))?;
+    let bytes = random_bytes::<20>()?;
     let letters: Vec<char> = bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
     Ok(letters.chunks(5).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join("-"))
 }
@@ -62,23 +62,68 @@ fn same_form(password: &str) -> String {
     password.nfkc().collect()
 }
 
+fn failed(error: impl Display) -> UserError {
+    UserError::Hash(error.to_string())
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], UserError> {
+    let mut bytes = [0; N];
+    OsRng.try_fill_bytes(&mut bytes).map_err(|error| UserError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// What is kept of a password, with this salt. The default parameters are OWASP's: Argon2id, 19 MiB, two passes, one lane.
+fn kept(password: &str, salt: Salt, memory: &mut Vec<Block>) -> Result<PasswordHash, UserError> {
+    let params = Params::default();
+    memory.resize(params.block_count(), Block::new());
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let done = argon2.hash_password_into_with_memory(password.as_bytes(), salt.as_ref(), &mut output, memory);
+    done.map_err(failed)?;
+    Ok(PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).map_err(failed)?,
+        salt: Some(salt),
+        hash: Some(Output::new(&output).map_err(failed)?),
+    })
+}
+
 /// Works on passwords away from the threads that serve requests, few at once: each takes memory and a core.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hashing {
     all: Arc<Semaphore>,
     working: Arc<Semaphore>,
+    /// Of earlier work, for the next. Memory that is given back by one thread after the other may stay with the process: a flood
+    /// of log-ins would hold several times what is in use.
+    memories: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
 impl Default for Hashing {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(AT_ONCE + WAITING)), working: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            all: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
+            working: Arc::new(Semaphore::new(AT_ONCE)),
+            memories: Arc::default(),
+        }
     }
 }
 
-/// The right to work on one password.
-#[derive(Debug)]
+/// The right to work on one password, and the memory for it.
 pub struct Turn {
+    memory: Vec<Block>,
+    memories: Arc<Mutex<Vec<Vec<Block>>>>,
     _permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Before the permits are given back: there are never more memories than turns at once.
+        if !self.memory.is_empty() {
+            let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+            memories.push(std::mem::take(&mut self.memory));
+        }
+    }
 }
 
 impl Hashing {
@@ -91,7 +136,8 @@ impl Hashing {
         let place = Arc::clone(&self.all).try_acquire_owned().map_err(|_| UserError::Busy)?;
         // The semaphore is never closed.
         let work = Arc::clone(&self.working).acquire_owned().await.map_err(|_| UserError::Busy)?;
-        Ok(Turn { _permits: [place, work] })
+        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        Ok(Turn { memory, memories: Arc::clone(&self.memories), _permits: [place, work] })
     }
 }
 
@@ -103,12 +149,8 @@ impl Turn {
     /// When the operating system gives no random numbers or the work fails.
     pub async fn hash(self, password: &str) -> Result<String, UserError> {
         let password = same_form(password);
-        self.work(move || {
-            // The default parameters are OWASP's: Argon2id, 19 MiB, two passes, one lane.
-            let hash = Argon2::default().hash_password(password.as_bytes());
-            hash.map(|hash| hash.to_string()).map_err(|error| UserError::Hash(error.to_string()))
-        })
-        .await
+        let salt = Salt::new(&random_bytes::<16>()?).map_err(failed)?;
+        self.work(move |memory| Ok(kept(&password, salt, memory)?.to_string())).await
     }
 
     /// Whether this is the password of a hash. Without a hash it is not, after the same work.
@@ -119,23 +161,29 @@ impl Turn {
     pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<bool, UserError> {
         let password = same_form(password);
         let hash = hash.unwrap_or(NOBODY).to_owned();
-        self.work(move || {
-            let hash = PasswordHash::new(&hash).map_err(|error| UserError::Hash(error.to_string()))?;
-            Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        self.work(move |memory| {
+            let hash = PasswordHash::new(&hash).map_err(failed)?;
+            let salt = hash.salt.ok_or_else(|| failed("a password is kept without a salt"))?;
+            let given = kept(&password, salt, memory)?;
+            if (given.algorithm, given.version, &given.params) != (hash.algorithm, hash.version, &hash.params) {
+                return Err(failed("a password is kept in a way that this version does not know"));
+            }
+            // Compared in constant time.
+            Ok(given.hash == hash.hash)
         })
         .await
     }
 
     async fn work<T: Send + 'static>(
         self,
-        work: impl FnOnce() -> Result<T, UserError> + Send + 'static,
+        work: impl FnOnce(&mut Vec<Block>) -> Result<T, UserError> + Send + 'static,
     ) -> Result<T, UserError> {
         // The turn ends with the work, also when nobody waits for it any more.
         let done = tokio::task::spawn_blocking(move || {
-            let _turn = self;
-            work()
+            let mut turn = self;
+            work(&mut turn.memory)
         });
-        done.await.map_err(|error| UserError::Hash(error.to_string()))?
+        done.await.map_err(failed)?
     }
 }
 
@@ -183,7 +231,18 @@ mod tests {
         for wrong in ["密码 with\0NUL é", "密码 with", "", &"长".repeat(100_000)] {
             assert!(!verify(wrong, Some(&one)).await.unwrap());
         }
-        assert!(verify(password, Some("plain")).await.is_err());
+        let weak = one.replace("m=19456", "m=8");
+        for other in ["plain", "$argon2id$v=19$m=19456,t=2,p=1", weak.as_str()] {
+            assert!(verify(password, Some(other)).await.is_err(), "{other}");
+        }
+        // What the crate itself makes and checks is the same.
+        use argon2::{PasswordHasher as _, PasswordVerifier as _};
+        assert!(
+            Argon2::default().verify_password(password.nfkc().collect::<String>().as_bytes(), one.as_str()).is_ok()
+        );
+        let theirs =
+            Argon2::default().hash_password_with_salt(b"correct horse", b"sixteen bytes ok").unwrap().to_string();
+        assert!(verify("correct horse", Some(&theirs)).await.unwrap());
 
         // Nobody's hash takes the same work and is no password's.
         assert!(NOBODY.starts_with(parameters) && NOBODY.len() == one.len());
@@ -212,5 +271,18 @@ mod tests {
         for waiting in waiting {
             waiting.await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn however_many_come_memory_is_used_again() {
+        let hashing = Hashing::default();
+        let mut guesses = tokio::task::JoinSet::new();
+        for _ in 0..5 * AT_ONCE {
+            let hashing = hashing.clone();
+            guesses.spawn(async move { hashing.turn().await.unwrap().verify("guess", None).await.unwrap() });
+        }
+        assert!(guesses.join_all().await.iter().all(|right| !right));
+        let memories = hashing.memories.lock().unwrap();
+        assert!((1..=AT_ONCE).contains(&memories.len()), "{}", memories.len());
     }
 }
