@@ -623,7 +623,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 43);
+        assert_eq!(all.len(), 49);
     }
 
     #[test]
@@ -648,7 +648,10 @@ mod tests {
         let error = ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None };
         assert_eq!(
             error.sentences(),
-            ("工单待领取，不能回复".to_owned(), "当前状态 new 允许的操作：领取（take）。".to_owned(),)
+            (
+                "工单待领取，不能回复".to_owned(),
+                "当前状态 new 允许的操作：领取（take）、分配（assign）、转交（transfer）、合并（merge）。".to_owned(),
+            )
         );
     }
 }

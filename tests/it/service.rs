@@ -966,7 +966,11 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::KeyMissing | ApiError::KeyUnknown | ApiError::Forbidden { .. } | ApiError::HostRefused(_) => {}
             ApiError::LoginExpired | ApiError::LoginNeeded | ApiError::LoginWrong | ApiError::Csrf => {}
             ApiError::LoginLocked { .. } | ApiError::LoginTooOften { .. } | ApiError::UserDisabled => {}
-            ApiError::UserNotFound(_) | ApiError::LoginTaken(_) | ApiError::NameTaken(_) | ApiError::LastAdmin | ApiError::OwnAccount => {}
+            ApiError::UserNotFound(_)
+            | ApiError::LoginTaken(_)
+            | ApiError::NameTaken(_)
+            | ApiError::LastAdmin
+            | ApiError::OwnAccount => {}
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}

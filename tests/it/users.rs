@@ -700,7 +700,16 @@ fn accounts_are_made_and_managed_on_the_command_line() {
         })
     };
     let create = |login: &str, role: &str, more: &[&str], input: Option<&str>| {
-        let mut arguments = vec!["users", "create", "--name", if login == "XiaoWang" { "小王" } else { login }, "--login", login, "--role", role];
+        let mut arguments = vec![
+            "users",
+            "create",
+            "--name",
+            if login == "XiaoWang" { "小王" } else { login },
+            "--login",
+            login,
+            "--role",
+            role,
+        ];
         arguments.extend(more);
         command(&data, &arguments, input)
     };

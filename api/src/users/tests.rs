@@ -33,7 +33,11 @@ impl Place {
 
 fn new_user(login: &str, role: Role) -> NewUser {
     NewUser {
-        login: login.into(), name: format!("客服 {}", login.trim().to_lowercase()), role, team: Some(" 售后 ".into()), password: PASSWORD.into()
+        login: login.into(),
+        name: format!("客服 {}", login.trim().to_lowercase()),
+        role,
+        team: Some(" 售后 ".into()),
+        password: PASSWORD.into(),
     }
 }
 
