@@ -74,6 +74,10 @@ pub struct ServeFlags {
     #[arg(long, env = "YINGDA_OPEN", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL")]
     pub open: Option<bool>,
+    /// People reach this service by https, through a proxy: their log-in cookies are sent by https only
+    #[arg(long, env = "YINGDA_HTTPS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL")]
+    pub https: Option<bool>,
     /// Most messages that may be in work at once; more are answered with 429 [default: 512]
     #[arg(long, env = "YINGDA_MAX_IN_FLIGHT", value_name = "N")]
     pub max_in_flight: Option<usize>,
@@ -101,6 +105,7 @@ struct FileConfig {
     qdrant_shards: Option<u32>,
     qdrant_copies: Option<u32>,
     open: Option<bool>,
+    https: Option<bool>,
     sample: Option<bool>,
     max_in_flight: Option<usize>,
     request_timeout_seconds: Option<u64>,
@@ -130,6 +135,8 @@ pub struct Config {
     pub rules: Option<PathBuf>,
     /// Ask for no key.
     pub open: bool,
+    /// Log-in cookies are sent by https only, also where no proxy says that a request came so.
+    pub https: bool,
     /// Serve the sample shop: an empty store is filled with its knowledge.
     pub sample: bool,
     /// Most messages in work at once.
@@ -189,6 +196,7 @@ impl Config {
             data,
             rules: None,
             open: true,
+            https: false,
             sample: false,
             max_in_flight: 512,
             request_timeout: Duration::from_secs(30),
@@ -315,6 +323,7 @@ impl Config {
             store,
             rules: said_path(flags.rules).or(file.rules),
             open,
+            https: serve.https.or(file.https).unwrap_or(false),
             sample,
             max_in_flight,
             request_timeout: Duration::from_secs(positive("request_timeout_seconds", timeout)?),

@@ -19,6 +19,7 @@ mod metrics;
 pub mod questions;
 pub mod rules;
 pub mod storage;
+pub mod users;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;
 use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
+use crate::users::UserError;
 
 /// Why the service does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,9 @@ pub enum StartError {
     /// The first key.
     #[error("the first key cannot be made: {0}")]
     Key(#[from] auth::KeyError),
+    /// An account.
+    #[error(transparent)]
+    User(UserError),
     /// The metrics.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(String),
@@ -103,6 +108,15 @@ impl From<BaseError> for StartError {
     }
 }
 
+impl From<UserError> for StartError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Storage(error) => Self::Storage(error),
+            error => Self::User(error),
+        }
+    }
+}
+
 impl StartError {
     /// Whether whoever started it can put it right (exit code 2), as opposed to a fault (exit code 1).
     pub fn is_users(&self) -> bool {
@@ -117,6 +131,7 @@ impl StartError {
             | Self::Listen { .. } => true,
             Self::Engine(error) => !matches!(error, EngineError::Store { .. } | EngineError::WorkerStopped),
             Self::Storage(error) => matches!(error, StorageError::Open { .. }),
+            Self::User(error) => !matches!(error, UserError::Random(_) | UserError::Hash(_)),
             Self::Key(_) | Self::Metrics(_) | Self::Serve(_) => false,
         }
     }
@@ -220,7 +235,8 @@ pub async fn serve(
     on_ready(&Ready { address, model: state.engine().info(), open, first_key });
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(state.clone())).with_graceful_shutdown(async {
+    let service = router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async {
         let _ = stopped.await;
     });
     let mut server = tokio::spawn(server.into_future());
@@ -232,7 +248,10 @@ pub async fn serve(
             loop {
                 tokio::select! {
                     _ = ticks.tick() => state.run_upkeep(),
-                    _ = minutes.tick() => state.forget_flows().await,
+                    _ = minutes.tick() => {
+                        state.forget_flows().await;
+                        state.forget_logins().await;
+                    }
                 }
             }
         }

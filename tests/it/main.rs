@@ -22,3 +22,4 @@ mod socket;
 mod store;
 mod support;
 mod tools;
+mod users;

@@ -483,7 +483,7 @@ async fn tickets_are_paged_without_gaps_or_repeats() {
 // Who may do what.
 
 /// Every route with a body that is well-formed enough to reach it, and the role that it asks for.
-const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
+pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/chat", r#"{"session_id": "s", "text": "好的"}"#, Some(Role::Caller)),
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
@@ -523,6 +523,13 @@ const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
     ("GET", "/v1/admin/keys", "", Some(Role::Admin)),
     ("POST", "/v1/admin/keys", r#"{"name": "n", "role": "caller"}"#, Some(Role::Admin)),
     ("DELETE", "/v1/admin/keys/{key_id}", "", Some(Role::Admin)),
+    ("POST", "/v1/login", r#"{"login": "nobody", "password": "wrong"}"#, None),
+    ("POST", "/v1/logout", "", None),
+    ("GET", "/v1/me", "", Some(Role::Caller)),
+    ("POST", "/v1/me/password", "{}", Some(Role::Agent)),
+    ("GET", "/v1/users", "", Some(Role::Admin)),
+    ("POST", "/v1/users", "{}", Some(Role::Admin)),
+    ("PATCH", "/v1/users/{user_id}", "{}", Some(Role::Admin)),
     ("GET", "/healthz", "", None),
     ("GET", "/readyz", "", None),
     ("GET", "/metrics", "", None),
@@ -540,14 +547,15 @@ async fn every_route_asks_for_its_role() {
         config.open = false;
         let service = Service::open(config).await;
         let mut keys = Vec::new();
-        for role in [Role::Caller, Role::Agent, Role::Admin] {
+        for role in Role::ALL {
             keys.push((role, auth::create_key(service.state.storage(), role.as_str(), role).await.unwrap().1));
         }
-        for (method, path, body, needed) in ROUTES {
+        for &(method, path, body, needed) in ROUTES {
             let send = || with_body(method, &path.replace(['{', '}'], ""), body);
             let bare = service.send(send()).await;
             let Some(needed) = needed else {
-                assert_eq!(bare.status, 200, "{path} needs no key");
+                let refused = bare.status >= 400 && bare.code() != "login_wrong";
+                assert!(!refused, "{path} needs no key: {}", bare.text());
                 continue;
             };
             let missing = (401, "key_missing".to_owned());
@@ -900,6 +908,17 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::KeyMissing, "key_missing", 401),
         (ApiError::KeyUnknown, "key_unknown", 401),
         (ApiError::Forbidden { needed: Role::Agent }, "forbidden", 403),
+        (ApiError::LoginExpired, "login_expired", 401),
+        (ApiError::LoginNeeded, "login_needed", 403),
+        (ApiError::LoginWrong, "login_wrong", 401),
+        (ApiError::LoginLocked { seconds: 61 }, "login_locked", 429),
+        (ApiError::LoginTooOften { seconds: 7 }, "login_too_often", 429),
+        (ApiError::UserDisabled, "user_disabled", 403),
+        (ApiError::Csrf, "csrf", 403),
+        (ApiError::UserNotFound("1".into()), "user_not_found", 404),
+        (ApiError::LoginTaken("xiaowang".into()), "login_taken", 409),
+        (ApiError::LastAdmin, "last_admin", 409),
+        (ApiError::OwnAccount, "own_account", 409),
         (ApiError::HostRefused("x".into()), "host_refused", 403),
         (ApiError::RouteNotFound, "not_found", 404),
         (ApiError::MethodNotAllowed, "method_not_allowed", 405),
@@ -933,6 +952,9 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::InvalidJson(_) | ApiError::InvalidQuery(_) | ApiError::InvalidPath => {}
             ApiError::UnsupportedMediaType | ApiError::BodyTooLarge | ApiError::InvalidField { .. } => {}
             ApiError::KeyMissing | ApiError::KeyUnknown | ApiError::Forbidden { .. } | ApiError::HostRefused(_) => {}
+            ApiError::LoginExpired | ApiError::LoginNeeded | ApiError::LoginWrong | ApiError::Csrf => {}
+            ApiError::LoginLocked { .. } | ApiError::LoginTooOften { .. } | ApiError::UserDisabled => {}
+            ApiError::UserNotFound(_) | ApiError::LoginTaken(_) | ApiError::LastAdmin | ApiError::OwnAccount => {}
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
@@ -964,7 +986,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 32);
+    assert_eq!(seen.len(), 43);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.
@@ -1146,7 +1168,7 @@ async fn the_description_names_exactly_the_routes_that_exist() {
     let known: BTreeSet<_> =
         ROUTES.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(described, known);
-    for (method, path, body, _) in ROUTES {
+    for &(method, path, body, _) in ROUTES {
         let answer = service.send(with_body(method, &path.replace(['{', '}'], ""), body)).await;
         let missing = answer.status >= 400 && ["not_found", "method_not_allowed"].contains(&answer.code().as_str());
         assert!(!missing, "{method} {path} is described and does not exist");

@@ -209,7 +209,7 @@ fn program() -> &'static Path {
         let folder = test.parent().and_then(Path::parent).unwrap();
         let program = folder.join("yingda");
         let made = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-        let sources = ["main.rs", "cli/mod.rs", "cli/bench.rs", "cli/knowledge.rs", "cli/questions.rs"]
+        let sources = ["main.rs", "cli/mod.rs", "cli/bench.rs", "cli/knowledge.rs", "cli/questions.rs", "cli/users.rs"]
             .map(|name| root().join("api/src").join(name));
         if sources.iter().chain([&test]).all(|source| made(&program) > made(source)) {
             return program;

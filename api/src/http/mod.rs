@@ -5,12 +5,14 @@ mod chat;
 mod extract;
 mod health;
 mod knowledge;
+mod login;
 mod openapi;
 mod page;
 mod search;
 mod sessions;
 mod tickets;
 mod understand;
+mod users;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::metrics;
 use crate::storage::{Storage, now};
+use crate::users::Users;
+use crate::users::addresses::Addresses;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
@@ -52,6 +56,8 @@ struct Inner {
     chat: Chat,
     desk: Desk,
     base: KnowledgeBase,
+    users: Users,
+    addresses: Addresses,
     prometheus: PrometheusHandle,
     /// One permit per accepted piece of work; whoever holds all of them knows that nothing is in work.
     permits: Arc<Semaphore>,
@@ -73,6 +79,8 @@ impl AppState {
             chat: Chat::new(engine.clone(), storage.clone()),
             desk: Desk::new(storage.clone()),
             base,
+            users: Users::new(storage.clone()),
+            addresses: Addresses::default(),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
             config,
             engine,
@@ -97,6 +105,11 @@ impl AppState {
     /// The knowledge with its history.
     pub fn base(&self) -> &KnowledgeBase {
         &self.0.base
+    }
+
+    /// The accounts of people.
+    pub fn users(&self) -> &Users {
+        &self.0.users
     }
 
     /// From now on nothing new is accepted, and `/readyz` says so.
@@ -133,6 +146,13 @@ impl AppState {
         let before = now() - PATIENCE_MINUTES * 60_000;
         if let Err(error) = self.0.storage.forget_flows(before).await {
             tracing::warn!(%error, "flows that wait no longer are not forgotten yet");
+        }
+    }
+
+    /// Forgets logins that have expired.
+    pub(crate) async fn forget_logins(&self) {
+        if let Err(error) = self.0.users.forget(now()).await {
+            tracing::warn!(%error, "logins that have expired are not forgotten yet");
         }
     }
 

@@ -1,4 +1,4 @@
-//! All that the service remembers: sessions, turns, tickets, keys. One set of SQL for SQLite and PostgreSQL.
+//! All that the service remembers: sessions, turns, tickets, keys, people. One set of SQL for SQLite and PostgreSQL.
 //!
 //! Only this module and its children write SQL. Texts come here masked. Several writes that belong together go through
 //! one [`Tx`], which the caller commits.
@@ -8,6 +8,7 @@ mod keys;
 mod knowledge;
 mod sessions;
 mod tickets;
+mod users;
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
+pub use users::{Login, NewLogin, User};
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
