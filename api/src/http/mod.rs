@@ -2,6 +2,7 @@
 
 mod admin;
 mod chat;
+mod console;
 mod extract;
 mod health;
 mod knowledge;
@@ -196,6 +197,7 @@ pub(crate) fn router(state: AppState) -> Router {
     routes
         .merge(openapi::pages(api))
         .merge(page::routes())
+        .merge(console::routes())
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
