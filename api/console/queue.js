@@ -174,7 +174,7 @@ export function startQueue(container, me, open) {
         make("strong", {}, title),
         make("span", { class: "since" }, waiting(ticket))),
       make("span", { class: "line" },
-        pill("status-" + ticket.status, statusWord(ticket)),
+        tab[0] === "waiting" ? null : pill("status-" + ticket.status, statusWord(ticket)),
         mood ? pill("mood-" + ticket.sentiment.label, mood, "客户情绪") : null,
         make("span", { class: "why" }, reasonText(ticket.reason, ticket.detail)),
         holder ? make("span", { class: "holder" }, holder) : null),
@@ -198,7 +198,7 @@ export function startQueue(container, me, open) {
         rows.append(row);
       }
       // A row that did not change keeps its nodes, so that a screen reader is not told of it again.
-      const state = waiting(ticket) + JSON.stringify(ticket);
+      const state = tab[0] + waiting(ticket) + JSON.stringify(ticket);
       if (row.state !== state) {
         row.state = state;
         row.replaceChildren(...describe(ticket));

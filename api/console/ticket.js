@@ -98,15 +98,21 @@ export function showTicket(container, id, me, queueChanged) {
 
   // What is known.
 
-  const isAtEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  // Whoever reads the end goes on reading the end; whoever has scrolled up is not moved.
+  let atEnd = true;
+  const follow = () => {
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  };
+  log.addEventListener("scroll", () => { atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80; });
+  const resized = new ResizeObserver(follow);
+  resized.observe(log);
 
   function add(more) {
     const fresh = more.filter((turn) => !turns.length || turn.seq > turns.at(-1).seq);
     if (!fresh.length) return;
-    const follow = isAtEnd();
     turns = turns.concat(fresh);
     log.append(...fresh.map((turn) => turnNode(turn, me.name)));
-    if (follow) log.scrollTop = log.scrollHeight;
+    follow();
   }
 
   const sessionPath = (query) => address("/v1/sessions/" + encodeURIComponent(ticket.session_id), query);
@@ -226,7 +232,7 @@ export function showTicket(container, id, me, queueChanged) {
       drafts.delete(id);
       suggestion = null;
       source.textContent = "";
-      log.scrollTop = log.scrollHeight;
+      atEnd = true;
       await changed();
     });
     send.disabled = false;
@@ -251,6 +257,7 @@ export function showTicket(container, id, me, queueChanged) {
     stop() {
       isStopped = true;
       looker.stop();
+      resized.disconnect();
       document.removeEventListener("keydown", pickByKey);
     },
   };

@@ -61,7 +61,12 @@ export const isOpen = (status) => ["new", "assigned", "in_progress", "waiting_cu
 export const statusWord = (ticket) =>
   ticket.status === "assigned" && !ticket.accepted ? "待接受" : STATUSES[ticket.status] || ticket.status;
 
-export const percent = (share) => (share * 100).toFixed(share >= 0.995 || share < 0.1 ? 1 : 0) + "%";
+// Nothing that a model says is certain.
+export function percent(share) {
+  if (share > 0.99) return ">99%";
+  if (share < 0.01) return "<1%";
+  return Math.round(share * 100) + "%";
+}
 
 export const shortId = (id) => id.slice(-6).toUpperCase();
 
@@ -95,9 +100,9 @@ export const secondsSince = (text) => (Date.now() - new Date(text).getTime()) / 
 // What the ticket waits for, and since when.
 export function waiting(ticket) {
   if (!isOpen(ticket.status)) return clock(ticket.closed_at || ticket.resolved_at || ticket.updated_at);
-  const begun = ticket.first_reply_at && ticket.status !== "new" ? ticket.updated_at : ticket.created_at;
-  const what = ticket.status === "waiting_customer" ? "等客户 " : ticket.first_reply_at && ticket.status !== "new" ? "最近更新 " : "已等 ";
-  return what + span(secondsSince(begun));
+  if (ticket.status === "waiting_customer") return "等客户 " + span(secondsSince(ticket.updated_at));
+  if (ticket.status === "new" || !ticket.first_reply_at) return "已等 " + span(secondsSince(ticket.created_at));
+  return span(secondsSince(ticket.updated_at)) + "前更新";
 }
 
 // A mood of the model's three probabilities, or nothing.

@@ -4,6 +4,7 @@
 mod answers;
 mod arrows;
 mod benchmarks;
+mod console;
 mod desk;
 mod flows;
 mod formats;

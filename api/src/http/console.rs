@@ -18,13 +18,14 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 20] = console_files! {
+const FILES: [(&str, &str, &str); 21] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
     "assist.js": SCRIPT,
     "board.js": SCRIPT,
     "details.js": SCRIPT,
+    "dialog.js": SCRIPT,
     "dom.js": SCRIPT,
     "keys.js": SCRIPT,
     "knowledge.js": SCRIPT,
