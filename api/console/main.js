@@ -18,6 +18,9 @@ const element = (id) => document.getElementById(id);
 const desk = element("desk");
 const page = element("page");
 
+// Milliseconds until a page that was opened without a connection tries again.
+const RETRY = 3000;
+
 let me = null;
 let queue = null;
 let shown = null;
@@ -46,7 +49,7 @@ function go() {
   }
   if (place === "ticket") {
     queue.show(queue.tab);
-    shown = showTicket(page, decodeURIComponent(name), me, queue.refresh);
+    shown = showTicket(page, name, me, queue.refresh);
   } else if (isDesk) {
     queue.show(name || queue.tab);
     page.append(make("div", { class: "welcome" }, make("p", {}, "从左边的队列选择一张工单"), make("p", { class: "quiet" }, "j / k 上下移动，Enter 打开，? 查看全部快捷键")));
@@ -74,7 +77,14 @@ async function start() {
   connection.addEventListener("offline", () => { element("connection").hidden = false; });
   connection.addEventListener("online", () => { element("connection").hidden = true; });
   whenLoggedOut(() => askForLogIn(() => me?.user));
-  me = await get("/v1/me");
+  while (!me) {
+    try {
+      me = await get("/v1/me");
+    } catch (failure) {
+      if (failure.code !== "offline") throw failure;
+      await new Promise((done) => setTimeout(done, RETRY));
+    }
+  }
   rememberToken(me.csrf_token);
   element("places").replaceChildren(...PLACES.filter(([, , may]) => may(me.role)).map(([place, label]) =>
     make("a", { href: "#/" + place, "data-place": place }, label)));
