@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use yingda_engine::store::ServerSettings;
 use yingda_engine::{EngineConfig, PolicyConfig, StoreConfig, WorkerConfig};
 
+use crate::desk::DeskSettings;
 use crate::storage::{Dialect, sqlite_url};
 
 /// Read when it exists and no other file is named.
@@ -114,6 +115,8 @@ struct FileConfig {
     worker: WorkerConfig,
     #[serde(default)]
     policy: PolicyConfig,
+    #[serde(default)]
+    desk: DeskSettings,
 }
 
 /// All settings, with nothing left open.
@@ -149,6 +152,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Words, thresholds and fixed sentences of the reply decision.
     pub policy: PolicyConfig,
+    /// Teams, routing, working times and targets of the desk.
+    pub desk: DeskSettings,
 }
 
 /// Why the settings cannot be used.
@@ -203,6 +208,7 @@ impl Config {
             shutdown: Duration::from_secs(20),
             worker: WorkerConfig::default(),
             policy: PolicyConfig::default(),
+            desk: DeskSettings::default(),
         }
     }
 
@@ -308,6 +314,10 @@ impl Config {
                 settings,
             },
         };
+        let problems = file.desk.problems();
+        if !problems.is_empty() {
+            return Err(ConfigError::File { path: path.to_owned(), message: problems.join("\n") });
+        }
         let max_in_flight = serve.max_in_flight.or(file.max_in_flight).unwrap_or(512);
         positive("max_in_flight", max_in_flight as u64)?;
         if max_in_flight > 1_000_000 {
@@ -330,6 +340,7 @@ impl Config {
             shutdown: Duration::from_secs(shutdown),
             worker: file.worker,
             policy: file.policy,
+            desk: file.desk,
         })
     }
 

@@ -161,6 +161,9 @@ pub enum ApiError {
         /// What was asked, in Chinese.
         action: String,
     },
+    /// Nobody of that name works at the desk.
+    #[error("no agent {0}")]
+    AgentNotFound(String),
     /// The session has another open ticket.
     #[error("the session has the open ticket {0}")]
     TicketOpen(String),
@@ -270,6 +273,7 @@ impl ApiError {
             Self::TicketState { .. } => ("ticket_state", StatusCode::CONFLICT),
             Self::NotAssignee { .. } => ("not_assignee", StatusCode::FORBIDDEN),
             Self::NotManager { .. } => ("not_manager", StatusCode::FORBIDDEN),
+            Self::AgentNotFound(_) => ("agent_not_found", StatusCode::NOT_FOUND),
             Self::TicketOpen(_) => ("ticket_open", StatusCode::CONFLICT),
             Self::NotTogether(_) => ("not_together", StatusCode::CONFLICT),
             Self::NotRated(_) => ("not_rated", StatusCode::CONFLICT),
@@ -389,6 +393,9 @@ impl ApiError {
                 "只有负责人可以回复；解决、转交等也可由主管操作。请在 agent 字段写明负责人。",
             ),
             Self::NotManager { action } => (format!("工单还没有人领取，不能{action}"), "请先领取工单，或由主管操作。"),
+            Self::AgentNotFound(name) => {
+                (format!("坐席名单里没有 {name}"), "请由主管用 PUT /v1/desk/agents/{姓名} 添加团队、技能和接待量。")
+            }
             Self::TicketOpen(other) => (format!("该会话已有未结束的工单 {other}"), "请在那张工单里继续处理。"),
             Self::NotTogether(_) => {
                 ("这两张工单不能放在一起".into(), "须是两张不同的工单；合并还要求属于同一客户，且都没有结束。")
@@ -576,6 +583,7 @@ mod tests {
             ),
             (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
             (ApiError::NotManager { action: "转交".into() }, "not_manager", 403),
+            (ApiError::AgentNotFound("小王".into()), "agent_not_found", 404),
             (ApiError::TicketOpen("1".into()), "ticket_open", 409),
             (ApiError::NotTogether("it is the same ticket"), "not_together", 409),
             (ApiError::NotRated("it is not done"), "not_rated", 409),

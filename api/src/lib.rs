@@ -37,6 +37,7 @@ pub use crate::http::AppState;
 
 use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
+use crate::desk::Dispatcher;
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;
@@ -257,6 +258,11 @@ pub async fn serve(
         }
     });
 
+    let dispatching = tokio::spawn({
+        let dispatcher = Dispatcher::new(state.storage().clone(), state.config().desk.clone());
+        async move { dispatcher.run().await }
+    });
+
     let following = tokio::spawn({
         let state = state.clone();
         async move { state.base().follow().await }
@@ -279,7 +285,7 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
-    for task in [upkeep, following] {
+    for task in [upkeep, dispatching, following] {
         task.abort();
         let _ = task.await;
     }

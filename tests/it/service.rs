@@ -518,7 +518,12 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/tickets/{ticket_id}/notes", r#"{"text": "老客户"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/links", r#"{"ticket_id": "t"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/rating", r#"{"score": 5}"#, Some(Role::Caller)),
+    ("GET", "/v1/tickets/{ticket_id}/assist", "", Some(Role::Agent)),
     ("GET", "/v1/corrections", "", Some(Role::Agent)),
+    ("GET", "/v1/desk/agents", "", Some(Role::Agent)),
+    ("PUT", "/v1/desk/agents/{name}", r#"{"team": "售后", "capacity": 3}"#, Some(Role::Supervisor)),
+    ("DELETE", "/v1/desk/agents/{name}", "", Some(Role::Supervisor)),
+    ("PUT", "/v1/me/presence", r#"{"presence": "away"}"#, Some(Role::Agent)),
     ("POST", "/v1/admin/reload", "", Some(Role::Admin)),
     ("GET", "/v1/admin/keys", "", Some(Role::Admin)),
     ("POST", "/v1/admin/keys", r#"{"name": "n", "role": "caller"}"#, Some(Role::Admin)),
@@ -534,6 +539,9 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("GET", "/readyz", "", None),
     ("GET", "/metrics", "", None),
 ];
+
+/// What no key may do, whatever its role.
+pub(crate) const PEOPLE_ONLY: [&str; 1] = ["/v1/me/password"];
 
 fn with_key(mut request: Request<Body>, authorization: &str) -> Request<Body> {
     request.headers_mut().insert(header::AUTHORIZATION, authorization.parse().unwrap());
@@ -573,6 +581,8 @@ async fn every_route_asks_for_its_role() {
                 let answer = service.send(with_key(send(), &format!("bearer {key}"))).await;
                 if *role < needed {
                     assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{role} {method} {path}");
+                } else if PEOPLE_ONLY.contains(&path) {
+                    assert_eq!(answer.refusal(), (403, "login_needed".to_owned()), "{role} {method} {path}");
                 } else {
                     assert!(![401, 403, 405].contains(&answer.status), "{role} {method} {path}: {}", answer.text());
                 }
@@ -928,6 +938,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None }, "ticket_state", 409),
         (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
         (ApiError::NotManager { action: "转交".into() }, "not_manager", 403),
+        (ApiError::AgentNotFound("x".into()), "agent_not_found", 404),
         (ApiError::TicketOpen("x".into()), "ticket_open", 409),
         (ApiError::NotTogether("x"), "not_together", 409),
         (ApiError::NotRated("x"), "not_rated", 409),
@@ -960,7 +971,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
-            ApiError::NotTogether(_) | ApiError::NotRated(_) => {}
+            ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)

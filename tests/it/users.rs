@@ -17,7 +17,7 @@ use yingda::{
 };
 
 use crate::{
-    service::ROUTES,
+    service::{PEOPLE_ONLY, ROUTES},
     socket::yingda,
     support::{Answer, Place, Service, on_each_database, request, root, with_body},
 };
@@ -581,12 +581,14 @@ async fn every_route_lets_in_whom_the_table_says() {
                             (format!("the {role}'s browser"), Some(*role), browser.sign(send))
                         }
                     };
+                    let by_key = matches!(caller, Caller::Key(..));
                     let answer = service.send(send).await;
                     tried += 1;
                     let refusal = (answer.status >= 400).then(|| answer.refusal());
                     let wanted = match (needed, role) {
                         (Some(_), None) => Some((401, "key_missing".to_owned())),
                         (Some(needed), Some(role)) if role < needed => Some((403, "forbidden".to_owned())),
+                        _ if by_key && PEOPLE_ONLY.contains(&path.as_str()) => Some((403, "login_needed".to_owned())),
                         _ => None,
                     };
                     if wanted.is_some() {

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "this is the part that talks to the terminal")]
 
 mod bench;
+mod corrections;
 mod knowledge;
 mod questions;
 mod users;
@@ -57,6 +58,11 @@ enum Command {
     Tune(questions::TuneFlags),
     /// Answer labelled questions and count what is right, asked back, refused and wrong; nothing is stored
     Evaluate(questions::EvaluateFlags),
+    /// Write what agents put right of intent and sentiment as a file that `yingda-train` reads
+    ExportCorrections {
+        /// File to write, JSON Lines
+        file: PathBuf,
+    },
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -108,6 +114,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Ask { text, json } => ask(cli.flags, text, json).await,
             Command::Tune(tune) => questions::tune(cli.flags, tune).await,
             Command::Evaluate(evaluate) => questions::evaluate(cli.flags, evaluate).await,
+            Command::ExportCorrections { file } => corrections::export(cli.flags, &file).await,
             Command::Bench(bench) => self::bench::run(cli.flags, bench).await,
             Command::Keys(keys) => self::keys(cli.flags, keys).await,
             Command::Users(command) => users::run(cli.flags, command).await,

@@ -214,6 +214,17 @@ impl FromRequestParts<AppState> for Visitor {
     }
 }
 
+/// A person in their browser; a key is none.
+pub(super) struct Person(pub(super) Login);
+
+impl FromRequestParts<AppState> for Person {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        visitor(parts, state, Role::Agent).await?.login.map(Self).ok_or(ApiError::LoginNeeded)
+    }
+}
+
 /// The key of a request. A proxy may ask for a password of its own in the same header: what is no key is none.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::extract::{ApiJson, Visitor};
+use super::extract::{ApiJson, Person, Visitor};
 use super::users::UserBody;
 use crate::auth::{IdentityKind, Role};
 use crate::error::{ApiError, ErrorBody};
@@ -234,13 +234,12 @@ pub(super) async fn me(visitor: Visitor) -> impl IntoResponse {
 )]
 pub(super) async fn change_password(
     State(state): State<AppState>,
-    visitor: Visitor,
+    Person(login): Person,
     headers: HeaderMap,
     ApiJson(request): ApiJson<PasswordRequest>,
 ) -> Result<Response, ApiError> {
-    let user = visitor.login.ok_or(ApiError::LoginNeeded)?.user;
     let PasswordRequest { old_password, new_password } = request;
-    let changed = state.0.users.change_password(&user.login, &old_password, &new_password, now()).await;
+    let changed = state.0.users.change_password(&login.user.login, &old_password, &new_password, now()).await;
     let changed = changed.map_err(|error| match error {
         UserError::WrongLogin => ApiError::field("old_password", "不正确"),
         error => match ApiError::from(error) {

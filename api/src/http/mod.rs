@@ -1,6 +1,7 @@
 //! The HTTP side: one router, the wrapping that every request gets, and what handlers share.
 
 mod admin;
+mod agents;
 mod chat;
 mod console;
 mod extract;
@@ -101,6 +102,11 @@ impl AppState {
     /// The database that is used.
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// All settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
 
     /// The knowledge with its history.

@@ -11,7 +11,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{AppState, admin, chat, health, knowledge, login, search, sessions, tickets, understand, users};
+use super::{AppState, admin, agents, chat, health, knowledge, login, search, sessions, tickets, understand, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -73,6 +73,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(sessions::session))
         .routes(routes!(tickets::list, tickets::open::open))
         .routes(routes!(tickets::read, tickets::remarks::amend))
+        .routes(routes!(tickets::assist::assist))
         .routes(routes!(tickets::moves::take))
         .routes(routes!(tickets::moves::assign))
         .routes(routes!(tickets::moves::transfer))
@@ -87,6 +88,9 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::remarks::link))
         .routes(routes!(tickets::remarks::rate))
         .routes(routes!(tickets::remarks::corrections))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::put, agents::remove))
+        .routes(routes!(agents::presence))
         .routes(routes!(knowledge::gaps::gaps))
         .routes(routes!(knowledge::entries::list))
         .routes(routes!(knowledge::entries::read, knowledge::entries::save, knowledge::entries::remove))

@@ -3,6 +3,7 @@
 //! Only this module and its children write SQL. Texts come here masked. Several writes that belong together go through
 //! one [`Tx`], which the caller commits.
 
+mod agents;
 mod gaps;
 mod keys;
 mod knowledge;
@@ -13,6 +14,7 @@ mod users;
 use std::path::Path;
 use std::time::Duration;
 
+pub use agents::{AgentRecord, Queued};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
