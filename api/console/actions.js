@@ -8,14 +8,8 @@ import { isOpen } from "./words.js";
 
 const REASON = { name: "reason", label: "原因", long: true };
 
-// Names of people and teams to choose from, where the service tells them.
-async function colleagues() {
-  try {
-    return (await get("/v1/desk/board")).agents;
-  } catch {
-    return [];
-  }
-}
+// The people at the desk, to choose from.
+const colleagues = async () => (await get("/v1/desk/agents")).agents;
 
 const once = (values) => [...new Set(values.filter(Boolean))].sort();
 
@@ -58,8 +52,12 @@ export function actionButtons(ticket, me, changed) {
     await changed();
   };
   const start = async (action) => {
-    if (!action.questions) return attempt(() => act(action, {}));
-    ask(action.title, action.hint, action.label, await action.questions(), (answers) => act(action, answers));
+    if (!action.questions) {
+      await attempt(() => act(action, {}));
+      return;
+    }
+    const questions = await attempt(action.questions);
+    if (questions) ask(action.title, action.hint, action.label, questions, (answers) => act(action, answers));
   };
   const allowed = ACTIONS.filter((action) => may(action.name, ticket, me));
   const buttons = allowed.map((action) => button(action.label, () => start(action), { "data-action": action.name, class: action.main ? "main" : null }));

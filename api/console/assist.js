@@ -40,7 +40,7 @@ export function assistPanel(ticketId, history, insert) {
     },
   }, query, button("搜索", null, { type: "submit" }));
   let shown = [];
-  let asked = "";
+  let asked = null;
 
   async function matches(text, limit) {
     const answer = await post("/v1/search", { text, limit });
@@ -60,30 +60,24 @@ export function assistPanel(ticketId, history, insert) {
   }
 
   async function refresh() {
-    const said = history().filter((turn) => turn.role === "user" && turn.text);
-    const last = said.at(-1);
-    const version = ticketId + ":" + (last ? last.seq : 0);
-    if (version === asked) return;
-    asked = version;
+    // There is something new to suggest when the customer has said something new.
+    const last = history().findLast((turn) => turn.role === "user")?.seq ?? 0;
+    if (last === asked) return;
+    asked = last;
     let answer;
     try {
       answer = await get(ticketPath(ticketId, "assist"));
-      // Only a service that suggests also counts what became of its suggestions.
-      for (const suggestion of answer.suggestions) suggestion.isCounted = true;
     } catch (failure) {
-      if (!failure.isMissingRoute) {
-        asked = "";
-        throw failure;
-      }
-      answer = { suggestions: last ? await matches(last.text.slice(0, 500), 3) : [] };
+      asked = null;
+      throw failure;
     }
     shown = answer.suggestions.slice(0, 3);
     list(suggestions, shown, true);
-    mood.replaceChildren(moodCurve(answer.mood || said.filter((turn) => turn.sentiment).map((turn) => ({ seq: turn.seq, negative: turn.sentiment.negative }))));
-    const others = answer.similar || [];
+    mood.replaceChildren(moodCurve(answer.mood));
+    const others = answer.similar;
     similar.replaceChildren(others.length ? make("ul", { class: "plain-list" }, others.map((other) => make("li", {},
       make("a", { href: "#/ticket/" + other.ticket_id }, other.category || "未分类"),
-      make("span", { class: "quiet" }, " " + clock(other.resolved_at)),
+      make("span", { class: "quiet" }, " " + (other.resolved_at ? clock(other.resolved_at) : "")),
       make("p", {}, other.note || "没有留下处理说明")))) : empty("没有相似的已解决工单"));
   }
 

@@ -12,6 +12,8 @@ const tile = (label, value, alarm) => make("div", { class: "tile" + (alarm ? " a
 
 // Longer than this, in seconds, nobody should have to wait.
 const LONG = 300;
+// Milliseconds after which it is said again that somebody is there.
+const REPEAT = 10000;
 
 export function showBoard(container) {
   const tiles = make("div", { class: "tiles" });
@@ -43,23 +45,22 @@ export function showBoard(container) {
   });
 }
 
-// Lets a person say whether they are there. Nothing is shown where the service does not ask.
+// Lets a person say whether they are there, and repeats it: who is silent for a while counts as offline. Nothing is shown to
+// those who are not listed at the desk.
 export async function presenceSwitch(place, me) {
-  if (!me.user) return;
-  let board;
-  try {
-    board = await get(ADDRESS);
-  } catch {
-    return;
-  }
-  const mine = board.agents.find((agent) => agent.name === me.name);
-  const select = choice(Object.entries(PRESENCES), mine?.presence || "offline", {
+  const { agents } = await get("/v1/desk/agents");
+  const mine = agents.find((agent) => agent.name === me.name);
+  if (!me.user || !mine) return null;
+  const tell = (presence) => call("PUT", "/v1/me/presence", { presence });
+  const select = choice(Object.entries(PRESENCES), mine.presence === "away" ? "away" : "online", {
     id: "presence",
     "aria-label": "我的状态",
     onchange: () => attempt(async () => {
-      await call("PUT", "/v1/me/presence", { presence: select.value });
+      await tell(select.value);
       say("状态已改为" + PRESENCES[select.value]);
     }),
   });
-  if (mine) place.prepend(select);
+  place.prepend(select);
+  poll(REPEAT, () => tell(select.value), REPEAT);
+  return { leave: () => tell("offline") };
 }

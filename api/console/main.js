@@ -24,6 +24,7 @@ const RETRY = 3000;
 let me = null;
 let queue = null;
 let shown = null;
+let presence = null;
 
 const PLACES = [
   ["queue", "工单", () => true],
@@ -93,6 +94,7 @@ async function start() {
     make("span", { class: "name" }, me.name, make("span", { class: "quiet" }, ROLES[me.role] + (me.user?.team ? " · " + me.user.team : ""))),
     button("?", showKeys, { class: "small plain", "aria-label": "键盘快捷键" }),
     me.user ? button("退出", () => attempt(async () => {
+      await presence?.leave();
       await post("/v1/logout");
       location.reload();
     }), { class: "small" }) : "");
@@ -100,9 +102,9 @@ async function start() {
   queue = startQueue(element("queue"), me, (id) => { location.hash = "#/ticket/" + id; });
   bindKeys();
   watch(me, queue.refresh);
-  presenceSwitch(who, me);
   addEventListener("hashchange", go);
   go();
+  presence = await presenceSwitch(who, me);
 }
 
 attempt(start);

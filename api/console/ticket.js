@@ -139,7 +139,7 @@ export function showTicket(container, id, me, queueChanged) {
   }
 
   function describe() {
-    const mood = [...turns].reverse().find((turn) => turn.role === "user" && turn.sentiment)?.sentiment || ticket.sentiment;
+    const mood = turns.findLast((turn) => turn.role === "user" && turn.sentiment)?.sentiment || ticket.sentiment;
     title.textContent = ticket.category || ticket.intent?.label || "工单 " + shortId(id);
     state.replaceChildren(
       pill("priority-" + ticket.priority, PRIORITIES[ticket.priority] || ticket.priority, "优先级"),
@@ -224,7 +224,7 @@ export function showTicket(container, id, me, queueChanged) {
     const said = text.value.trim();
     if (!said || send.disabled) return;
     const body = { text: said };
-    if (suggestion?.isCounted) body.suggestion = { knowledge_id: suggestion.knowledge_id, edited: said !== suggestion.text.trim() };
+    if (suggestion) body.suggestion = { knowledge_id: suggestion.knowledge_id, edited: said !== suggestion.text.trim() };
     send.disabled = true;
     await attempt(async () => {
       await post(ticketPath(id, "reply"), body);

@@ -32,8 +32,10 @@ const SENTENCES = {
   customer_message: () => "客户发来消息",
   taken: (_, who) => who + "领取了工单",
   accepted: (_, who) => who + "接受了工单",
-  assigned: ({ after }, who) => who + "把工单分配给 " + valueText("assignee", after.assignee),
-  returned: (_, who) => who + "把工单退回队列",
+  assigned: ({ after, data }, who) => who + "把工单分配给 " + valueText("assignee", after.assignee) + (data.routing ? routed(data.routing) : ""),
+  returned: ({ data }, who) =>
+    data.why === "not_accepted" ? data.agent + " 没有接受，工单回到队列" : data.why === "left_behind" ? data.agent + " 已离线，工单回到队列" : who + "把工单退回队列",
+  service_level: ({ data }) => (TARGETS[data.target] || data.target) + (data.state === "breached" ? "超时，优先级提高" : "即将超时"),
   transferred: ({ after, before }, who) => who + "把工单转交给「" + valueText("team", after.team ?? before.team) + "」",
   agent_reply: ({ data }, who) => who + "回复了客户" + (data.suggestion ? (data.suggestion.edited ? "（修改后采用建议）" : "（采用建议）") : ""),
   waiting: (_, who) => who + "等待客户回复",
@@ -47,6 +49,19 @@ const SENTENCES = {
   linked: ({ data }, who) => who + "关联了工单 " + shortId(data.ticket_id),
   rated: ({ data }) => "客户评价 " + data.score + " 分" + (data.reasons?.length ? "：" + data.reasons.join("、") : ""),
 };
+
+const TARGETS = { first_response: "首次响应", resolution: "解决" };
+
+// Why the service gave a ticket to this person.
+function routed({ lane, skill, last_agent, overflow }) {
+  const why = [
+    lane === "vip" && "VIP 优先",
+    skill && "擅长「" + skill.name + "」",
+    last_agent && "上次服务过这位客户",
+    overflow && "原团队忙",
+  ].filter(Boolean);
+  return why.length ? "（" + why.join("，") + "）" : "";
+}
 
 // One event as a sentence. A kind that this page does not know is told as it is called.
 export function sentence(event) {

@@ -375,7 +375,7 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     for sentence in [
         "智能客服转人工：",
         "小王领取了工单",
-        "小王回复了客户",
+        "小王回复了客户（采用建议）",
         "小王把工单转交给「售后」，原因：需要核实退款进度",
         "客户发来消息",
         "小李领取了工单",
@@ -449,10 +449,15 @@ async fn what_a_customer_writes_is_never_more_than_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_ends_costs_nothing_that_was_written() {
+async fn what_is_offered_is_accepted_and_a_login_that_ends_costs_nothing_that_was_written() {
     let Some(driver) = Driver::start() else { return };
     let service = Listening::start(Place::sqlite().config()).await;
     let ticket = string(&service.chat("s", "u", "人工").await["ticket_id"]);
+    let listed = json!({ "team": "售前", "capacity": 3 });
+    service.send("PUT", "/v1/desk/agents/小王", listed).await;
+    service
+        .send("POST", &format!("/v1/tickets/{ticket}/assign"), json!({ "to": "小王", "reason": "熟悉这位客户" }))
+        .await;
     let agent = driver.browser(&service, false).await;
     agent.go(&format!("/console#/ticket/{ticket}")).await;
     agent.write("#log-in input[name=login]", "xiaowang").await;
@@ -460,7 +465,17 @@ async fn a_login_that_ends_costs_nothing_that_was_written() {
     agent.sees("#log-in .problem", "登录名或密码").await;
     agent.client.refresh().await.unwrap();
     agent.log_in("xiaowang").await;
+    agent.find("#presence").await;
+    let is_online = async {
+        while service.get("/v1/desk/agents").await["agents"][0]["presence"] != "online" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_online).await.expect("the console does not say that somebody is there");
+    agent.sees(".state", "待接受").await;
+    agent.sees("[data-action=take]", "接受").await;
     agent.click("[data-action=take]").await;
+    agent.sees(".state", "已领取").await;
     agent.write("form.reply textarea", "请稍等，我查一下").await;
 
     let cookie = agent.client.get_named_cookie("yingda_session").await.unwrap();
