@@ -77,8 +77,6 @@ pub struct Identity {
     pub kind: IdentityKind,
     /// Id of the key or the person; `open` when the service asks for none.
     pub id: String,
-    /// What a ticket keeps of whoever took it without giving a name: the same as `id`.
-    pub key_id: String,
     /// Name of the key, or the person's display name.
     pub name: String,
     /// What they may do.
@@ -105,7 +103,7 @@ impl Identity {
     }
 
     fn new(kind: IdentityKind, id: String, name: String, role: Role) -> Self {
-        Self { kind, key_id: id.clone(), id, name, role, team: None }
+        Self { kind, id, name, role, team: None }
     }
 }
 

@@ -4,6 +4,8 @@
 mod answers;
 mod arrows;
 mod benchmarks;
+mod browser;
+mod console;
 mod desk;
 mod dispatch;
 mod flows;

@@ -588,7 +588,7 @@ async fn every_route_asks_for_its_role() {
                 }
             }
         }
-        for path in ["/", "/page/chat.js", "/page/chat.css", "/openapi.json"] {
+        for path in ["/", "/page/chat.js", "/page/chat.css", "/console", "/console/main.js", "/openapi.json"] {
             assert_eq!(service.get(path).await.status, 200, "{path} needs no key");
         }
     })

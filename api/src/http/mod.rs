@@ -3,6 +3,7 @@
 mod admin;
 mod agents;
 mod chat;
+mod console;
 mod extract;
 mod health;
 mod knowledge;
@@ -202,6 +203,7 @@ pub(crate) fn router(state: AppState) -> Router {
     routes
         .merge(openapi::pages(api))
         .merge(page::routes())
+        .merge(console::routes())
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -290,7 +290,7 @@ fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
     // Who is logged in speaks for themselves. A key may speak for somebody, and then do no more than they may.
     let name = name.filter(|_| identity.kind != IdentityKind::User);
     let manages = name.is_none() && identity.role >= Role::Supervisor;
-    Ok(Actor { name, key_name: identity.name, key_id: identity.key_id, manages })
+    Ok(Actor { name, key_name: identity.name, key_id: identity.id, manages })
 }
 
 /// List tickets
