@@ -30,7 +30,7 @@ impl PerPriority {
     }
 }
 
-/// How tickets are given to agents. Docs/routing.md tells the whole of it.
+/// How tickets are given to agents. docs/routing.md tells the whole of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoutingConfig {
