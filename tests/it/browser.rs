@@ -29,7 +29,8 @@ pub(crate) struct Element<'a> {
 impl Client {
     /// Starts a browser at the driver of an address.
     pub(crate) async fn start(driver: &str, options: Value) -> Self {
-        let settings = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).http_status_as_error(false);
+        let settings =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).http_status_as_error(false);
         let mut client = Self { agent: settings.build().new_agent(), session: driver.to_owned() };
         let capabilities = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let made = client.send("POST", "/session", capabilities).await;

@@ -341,7 +341,8 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     let li = driver.browser(&service, false).await;
     li.go("/console#/settings").await;
     li.log_in("xiaoli").await;
-    li.find("#theme").await.select_by_value("dark").await.unwrap();
+    li.find("#theme").await;
+    li.client.find("#theme option[value=dark]").await.click().await;
     assert_eq!(li.read("document.documentElement.dataset.theme").await, "dark");
     li.go("/console#/queue/mine").await;
     li.click(&row).await;

@@ -30,7 +30,7 @@ impl PerPriority {
     }
 }
 
-/// How tickets are given to agents. Docs/routing.md tells the whole of it.
+/// How tickets are given to agents. docs/routing.md tells the whole of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoutingConfig {
@@ -49,12 +49,12 @@ pub struct RoutingConfig {
     /// Seconds in which an agent must accept a ticket before it is given to another: 20.
     pub accept_seconds: u32,
     /// Seconds by which a ticket goes before others that came at the same time: 0 for low, 60 for medium, 180 for high, 600 for
-    /// urgent ones. No ticket waits for one that came later than the difference, so none waits for ever.
+    /// urgent ones. No ticket waits for one that came later than the longest head start, so none of its lane waits for ever.
     pub head_start_seconds: PerPriority,
     /// Seconds by which a ticket goes before others where an agent knows its intent, outside of the VIP lane: 300. It keeps agents
     /// at what they know while there is a queue, and nobody waits for it while there is none. 0: the order knows no skills.
     pub skill_head_start_seconds: u32,
-    /// Load units of a ticket: 1, and 2 for an urgent one.
+    /// Load units of a ticket, where there is room for that many: 1, and 2 for an urgent one.
     pub load_units: PerPriority,
 }
 

@@ -322,20 +322,19 @@ impl Desk<'_> {
         self.load >= self.agent.capacity
     }
 
-    /// The load units that a ticket would be here; `None` if there is no room for it. One that is more than all that may be taken
-    /// is as much as that: otherwise a small desk could never get it.
+    /// The load units that a ticket would be here; `None` if there is no room for it. One that is more than the room takes all of
+    /// it: were it to wait for more, lighter ones would take each unit that comes free, and the heaviest, which are the most urgent,
+    /// would wait longest.
     fn units(&self, vip: bool, units: u32) -> Option<u32> {
         let (capacity, load) = (self.agent.capacity, self.load);
         let free = capacity.saturating_sub(load);
-        let (most, room) = if vip {
-            (capacity, free)
+        let room = if vip {
+            free
         } else {
-            let common = capacity.saturating_sub(self.reserved);
             let ordinary_load = load - self.vip_load;
-            (common, free.min(common.saturating_sub(ordinary_load)))
+            free.min(capacity.saturating_sub(self.reserved).saturating_sub(ordinary_load))
         };
-        let units = units.max(1).min(most);
-        (units > 0 && units <= room).then_some(units)
+        (room > 0).then(|| units.clamp(1, room))
     }
 
     fn take(&mut self, vip: bool, units: u32, now: i64) {

@@ -109,13 +109,6 @@ fn who_may_have_a_ticket() {
         ("any language", one(), Waiting { language: Some("en".to_owned()), ..ticket("t") }, true),
         ("declined", one(), Waiting { declined: names(&["one"]), ..ticket("t") }, false),
         ("declined by another", one(), Waiting { declined: names(&["two"]), ..ticket("t") }, true),
-        ("two units for one", Agent { load: 2, ..one() }, Waiting { priority: Priority::Urgent, ..ticket("t") }, false),
-        (
-            "two units for a small desk",
-            Agent { capacity: 1, ..one() },
-            Waiting { priority: Priority::Urgent, ..ticket("t") },
-            true,
-        ),
         ("a clock behind", one(), Waiting { since: NOW + SECOND, ..ticket("t") }, true),
     ];
     for (name, agent, ticket, may) in cases {
@@ -293,7 +286,7 @@ fn overflow_never_goes_outside_nor_in_circles() {
 }
 
 #[test]
-fn what_is_reserved_for_vips() {
+fn how_much_room_a_ticket_takes_and_what_is_for_vips_only() {
     let lane = |load: u32, vip_load: u32| Agent { vip_lane: true, load, vip_load, ..agent("one", "all") };
     let vip = |waiting: Waiting| Waiting { vip: true, ..waiting };
     let urgent = |waiting: Waiting| Waiting { priority: Priority::Urgent, ..waiting };
@@ -304,8 +297,10 @@ fn what_is_reserved_for_vips() {
         ("full is full", lane(3, 1), vip(ticket("t")), None),
         ("a VIP sits on the reserved one", lane(2, 1), ticket("t"), Some(1)),
         ("two common ones", lane(0, 0), urgent(ticket("t")), Some(2)),
-        ("one common one of two", lane(1, 0), urgent(ticket("t")), None),
-        ("all common ones of a small desk", Agent { capacity: 2, ..lane(0, 0) }, urgent(ticket("t")), Some(1)),
+        ("one common one of two", lane(1, 0), urgent(ticket("t")), Some(1)),
+        ("the last one of all", Agent { vip_lane: false, ..lane(2, 0) }, urgent(ticket("t")), Some(1)),
+        ("two for a VIP", lane(1, 0), urgent(vip(ticket("t"))), Some(2)),
+        ("all of a small desk", Agent { capacity: 1, ..agent("one", "all") }, urgent(ticket("t")), Some(1)),
         ("nothing in common", Agent { capacity: 1, ..lane(0, 0) }, ticket("t"), None),
         ("nothing in common but for a VIP", Agent { capacity: 1, ..lane(0, 0) }, vip(ticket("t")), Some(1)),
     ] {

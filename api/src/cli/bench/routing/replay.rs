@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Instant;
 
 use serde::Serialize;
+use yingda::desk::Priority;
 use yingda::desk::routing::{Agent, Floor, RoutingConfig, Waiting, route};
 
 use super::world::{Session, World};
@@ -27,6 +28,7 @@ pub(super) struct Figures {
     pub(super) mean_wait_seconds: f64,
     pub(super) p95_wait_seconds: f64,
     pub(super) longest_wait_seconds: f64,
+    pub(super) urgent_p95_wait_seconds: f64,
     pub(super) vip_p95_wait_seconds: f64,
     /// Share of the VIPs who waited longer than the target while an agent of the house had room for them.
     pub(super) vip_late_while_free: f64,
@@ -45,6 +47,7 @@ impl Figures {
             mean_wait_seconds: of(|day| day.mean_wait_seconds),
             p95_wait_seconds: of(|day| day.p95_wait_seconds),
             longest_wait_seconds: of(|day| day.longest_wait_seconds),
+            urgent_p95_wait_seconds: of(|day| day.urgent_p95_wait_seconds),
             vip_p95_wait_seconds: of(|day| day.vip_p95_wait_seconds),
             vip_late_while_free: of(|day| day.vip_late_while_free),
             skilled: of(|day| day.skilled),
@@ -138,10 +141,11 @@ pub(super) fn replay(world: &World, policy: &Policy) -> Figures {
             events.push(Reverse((now + SECOND, Event::Looks)));
             looks = true;
         }
-        let Some(Reverse((next, _))) = events.peek() else { continue };
-        for number in queue.iter().copied().filter(|number| world.sessions[*number].vip) {
-            if has_room(&floor, &world.sessions[number], &policy.config, now) {
-                outcomes[number].free_ms += next - now;
+        if let Some(Reverse((next, _))) = events.peek()
+            && has_room(&floor, now)
+        {
+            for number in queue.iter().filter(|number| world.sessions[**number].vip) {
+                outcomes[*number].free_ms += next - now;
             }
         }
     }
@@ -183,16 +187,16 @@ fn ticket(number: usize, session: &Session, policy: &Policy) -> Waiting {
     }
 }
 
-/// Whether any agent on shift, of any team, has room for a VIP's session.
-fn has_room(floor: &Floor, session: &Session, config: &RoutingConfig, now: i64) -> bool {
-    let units = config.load_units.of(session.priority);
+/// Whether any agent on shift, of any team, has room for a VIP.
+fn has_room(floor: &Floor, now: i64) -> bool {
     let on_shift = |agent: &Agent| agent.shift.as_ref().is_none_or(|shift| shift.is_open(now));
-    floor.agents.iter().any(|agent| agent.load + units.min(agent.capacity) <= agent.capacity && on_shift(agent))
+    floor.agents.iter().any(|agent| agent.load < agent.capacity && on_shift(agent))
 }
 
 fn figures(world: &World, policy: &Policy, outcomes: &[Outcome]) -> Figures {
     let served = || world.sessions.iter().zip(outcomes);
     let vips = || served().filter(|(session, _)| session.vip);
+    let urgent = || served().filter(|(session, _)| session.priority == Priority::Urgent);
     let seconds = |milliseconds: i64| milliseconds as f64 / SECOND as f64;
     let mean = |figure: fn(&Outcome) -> i64| seconds(outcomes.iter().map(figure).sum()) / outcomes.len().max(1) as f64;
     let target_ms = i64::from(policy.config.vip_target_seconds) * SECOND;
@@ -202,6 +206,7 @@ fn figures(world: &World, policy: &Policy, outcomes: &[Outcome]) -> Figures {
         mean_wait_seconds: mean(|outcome| outcome.wait_ms),
         p95_wait_seconds: seconds(p95(served().map(|(_, outcome)| outcome.wait_ms).collect())),
         longest_wait_seconds: seconds(outcomes.iter().map(|outcome| outcome.wait_ms).max().unwrap_or_default()),
+        urgent_p95_wait_seconds: seconds(p95(urgent().map(|(_, outcome)| outcome.wait_ms).collect())),
         vip_p95_wait_seconds: seconds(p95(vips().map(|(_, outcome)| outcome.wait_ms).collect())),
         vip_late_while_free: share(vips().filter(|(_, outcome)| outcome.free_ms > target_ms).count(), vips().count()),
         skilled: share(outcomes.iter().filter(|outcome| outcome.skilled).count(), outcomes.len()),
