@@ -209,8 +209,9 @@ fn program() -> &'static Path {
         let folder = test.parent().and_then(Path::parent).unwrap();
         let program = folder.join("yingda");
         let made = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-        let sources = ["main.rs", "cli/mod.rs", "cli/bench.rs", "cli/knowledge.rs", "cli/questions.rs"]
-            .map(|name| root().join("api/src").join(name));
+        let sources =
+            ["main.rs", "cli/mod.rs", "cli/bench/mod.rs", "cli/bench/store.rs", "cli/knowledge.rs", "cli/questions.rs"]
+                .map(|name| root().join("api/src").join(name));
         if sources.iter().chain([&test]).all(|source| made(&program) > made(source)) {
             return program;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -14,18 +14,11 @@ use yingda::{StartError, knowledge};
 use yingda_engine::store::{Method, SearchQuery};
 use yingda_engine::{Engine, KnowledgeEntry};
 
-use super::{Shown, say, wrong};
-
-/// Measurements.
-#[derive(Subcommand)]
-pub(super) enum Bench {
-    /// Fill a reply store with made-up entries and search it: build time, disk, memory, recall, latency, also while it changes
-    Store(StoreFlags),
-}
+use crate::cli::{Shown, say, wrong};
 
 /// What `bench store` is asked.
 #[derive(Args)]
-pub(super) struct StoreFlags {
+pub(in crate::cli) struct StoreFlags {
     /// Entries, each with one wording
     #[arg(long, default_value_t = 1_000)]
     entries: usize,
@@ -89,8 +82,7 @@ struct Latency {
     per_second: f64,
 }
 
-pub(super) async fn run(flags: Flags, bench: Bench) -> Result<(), StartError> {
-    let Bench::Store(store) = bench;
+pub(super) async fn run(flags: Flags, store: StoreFlags) -> Result<(), StartError> {
     if store.entries == 0 || store.questions == 0 || store.callers == 0 || store.seconds == 0 {
         return Err(wrong("--entries, --questions, --callers and --seconds want at least 1".to_owned()));
     }
