@@ -232,7 +232,10 @@ pub async fn serve(
             loop {
                 tokio::select! {
                     _ = ticks.tick() => state.run_upkeep(),
-                    _ = minutes.tick() => state.forget_flows().await,
+                    _ = minutes.tick() => {
+                        state.forget_flows().await;
+                        state.count_finished_hours().await;
+                    }
                 }
             }
         }

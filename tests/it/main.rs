@@ -16,6 +16,7 @@ mod notebooks;
 mod path;
 mod policy;
 mod qdrant_stand_in;
+mod reports;
 mod sample;
 mod service;
 mod socket;

@@ -483,7 +483,7 @@ async fn tickets_are_paged_without_gaps_or_repeats() {
 // Who may do what.
 
 /// Every route with a body that is well-formed enough to reach it, and the role that it asks for.
-const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
+const ROUTES: [(&str, &str, &str, Option<Role>); 46] = [
     ("POST", "/v1/chat", r#"{"session_id": "s", "text": "好的"}"#, Some(Role::Caller)),
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
@@ -502,7 +502,11 @@ const ROUTES: [(&str, &str, &str, Option<Role>); 42] = [
     ("POST", "/v1/knowledge/publish", "{}", Some(Role::Admin)),
     ("POST", "/v1/knowledge/rollback", r#"{"release": 1}"#, Some(Role::Admin)),
     ("GET", "/v1/tickets", "", Some(Role::Agent)),
+    ("GET", "/v1/tickets/search", "", Some(Role::Agent)),
     ("GET", "/v1/tickets/{ticket_id}", "", Some(Role::Agent)),
+    ("GET", "/v1/desk/board", "", Some(Role::Agent)),
+    ("GET", "/v1/reports/summary", "", Some(Role::Admin)),
+    ("GET", "/v1/reports/{name}", "", Some(Role::Admin)),
     ("POST", "/v1/tickets/{ticket_id}/take", "{}", Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/reply", r#"{"text": "您好"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/resolve", "{}", Some(Role::Agent)),

@@ -8,7 +8,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{AppState, admin, chat, health, knowledge, search, sessions, tickets, understand};
+use super::{AppState, admin, chat, health, knowledge, reports, search, sessions, tickets, understand};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use super::{AppState, admin, chat, health, knowledge, search, sessions, tickets,
     tags(
         (name = "chat", description = "Messages and sessions (role caller)"),
         (name = "tickets", description = "Sessions that people answer (role agent)"),
+        (name = "reports", description = "How the desk stands (role agent), and reports (role admin)"),
         (name = "knowledge", description = "What the knowledge holds and lacks (role agent), and what of it is served (publish and roll back: role admin)"),
         (name = "admin", description = "Model and keys (role admin)"),
         (name = "operation", description = "Probes and numbers (no key)"),
@@ -48,6 +49,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(search::search))
         .routes(routes!(sessions::session))
         .routes(routes!(tickets::list, tickets::open::open))
+        .routes(routes!(tickets::search::search))
         .routes(routes!(tickets::read, tickets::remarks::amend))
         .routes(routes!(tickets::moves::take))
         .routes(routes!(tickets::moves::assign))
@@ -63,6 +65,9 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::remarks::link))
         .routes(routes!(tickets::remarks::rate))
         .routes(routes!(tickets::remarks::corrections))
+        .routes(routes!(reports::board))
+        .routes(routes!(reports::summary))
+        .routes(routes!(reports::report))
         .routes(routes!(knowledge::gaps::gaps))
         .routes(routes!(knowledge::entries::list))
         .routes(routes!(knowledge::entries::read, knowledge::entries::save, knowledge::entries::remove))

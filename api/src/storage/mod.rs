@@ -3,18 +3,24 @@
 //! Only this module and its children write SQL. Texts come here masked. Several writes that belong together go through
 //! one [`Tx`], which the caller commits.
 
+mod bulk;
 mod gaps;
 mod keys;
 mod knowledge;
+mod reports;
+mod search;
 mod sessions;
 mod tickets;
 
 use std::path::Path;
 use std::time::Duration;
 
+pub use bulk::Item;
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
+pub use reports::{AgentLoad, Board, Cell, Column, Group, Report, ReportFilter, Span, Table};
+pub use search::{Found, FoundPage, Place, SEARCHED};
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
@@ -178,6 +184,7 @@ impl Storage {
             .run(&storage.writer)
             .await
             .map_err(|source| StorageError::Migrate { database: shown(url), source })?;
+        storage.prepare_search().await?;
         Ok(storage)
     }
 

@@ -134,9 +134,9 @@ impl TicketFilter {
 }
 
 /// The states of a ticket that is not done, in SQL.
-const OPEN: &str = "('new', 'assigned', 'in_progress', 'waiting_customer')";
+pub(super) const OPEN: &str = "('new', 'assigned', 'in_progress', 'waiting_customer')";
 
-fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
+pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
     let status: String = row.try_get("status")?;
     let priority: String = row.try_get("priority")?;
     let intent: Option<String> = row.try_get("intent")?;
@@ -395,7 +395,10 @@ impl Tx {
         .execute(self.connection())
         .await?;
         let row = sqlx::query("SELECT * FROM tickets WHERE id = $1").bind(id).fetch_one(self.connection()).await?;
-        ticket(&row)
+        let ticket = ticket(&row)?;
+        self.index_earlier_turns(&ticket).await?;
+        self.count_handover(&ticket.session_id, at).await?;
+        Ok(ticket)
     }
 
     /// Stores what may change of a ticket.
@@ -440,6 +443,7 @@ impl Tx {
     ///
     /// When the database fails.
     pub async fn add_ticket_event(&mut self, ticket_id: &str, event: NewEvent) -> Result<(), StorageError> {
+        self.index_event(ticket_id, event.kind, event.reason.as_deref(), &event.after, &event.data).await?;
         sqlx::query(
             "INSERT INTO ticket_events (ticket_id, seq, kind, actor, reason, before, after, data, at) \
              SELECT $1, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6, $7, $8, $9 FROM ticket_events WHERE ticket_id = $2",
@@ -455,7 +459,7 @@ impl Tx {
         .bind(now())
         .execute(self.connection())
         .await?;
-        Ok(())
+        self.count_event(ticket_id, event.kind).await
     }
 
     /// Keeps what a person put right.

@@ -1,8 +1,9 @@
-//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them.
+//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them, [`search`] finds them.
 
 pub(super) mod moves;
 pub(super) mod open;
 pub(super) mod remarks;
+pub(super) mod search;
 
 use axum::Json;
 use axum::extract::State;
