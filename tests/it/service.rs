@@ -922,6 +922,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::NothingToPublish, "nothing_to_publish", 409),
         (ApiError::PublishingNow(2), "publishing_now", 409),
         (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
+        (ApiError::ReportNotFound, "report_not_found", 404),
         (ApiError::StoreUnavailable("x".into()), "store_unavailable", 503),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
@@ -942,7 +943,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
-            ApiError::NotTogether(_) | ApiError::NotRated(_) => {}
+            ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::ReportNotFound => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -968,7 +969,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 32);
+    assert_eq!(seen.len(), 33);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

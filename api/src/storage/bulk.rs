@@ -1,26 +1,9 @@
 //! Many rows at once, for measuring: what a busy desk writes in months.
 
-use sqlx::any::Any;
-use sqlx::{QueryBuilder, Row};
+use sqlx::Row;
 
+use super::statement::{Item, Statement};
 use super::{Dialect, Storage, StorageError, Tx};
-
-/// One value of a row.
-#[derive(Clone, Debug)]
-pub enum Item {
-    /// A text.
-    Text(String),
-    /// A whole number.
-    Whole(i64),
-    /// Any number.
-    Real(f64),
-    /// No text.
-    NoText,
-    /// No whole number.
-    NoWhole,
-    /// No number.
-    NoReal,
-}
 
 /// Values in one statement; SQLite allows 32,766.
 const VALUES: usize = 9_000;
@@ -40,21 +23,12 @@ impl Tx {
         let at_once = (VALUES / columns.len().max(1)).max(1);
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
-            let mut sql = QueryBuilder::<Any>::new("INSERT INTO ");
-            sql.push(table).push(" (").push(columns.join(", ")).push(") ");
-            sql.push_values(rows.by_ref().take(at_once), |mut row, items| {
-                for item in items {
-                    match item {
-                        Item::Text(text) => row.push_bind(text),
-                        Item::Whole(number) => row.push_bind(number),
-                        Item::Real(number) => row.push_bind(number),
-                        Item::NoText => row.push_bind(None::<String>),
-                        Item::NoWhole => row.push_bind(None::<i64>),
-                        Item::NoReal => row.push_bind(None::<f64>),
-                    };
-                }
-            });
-            sql.build().persistent(false).execute(self.connection()).await?;
+            let mut sql = Statement::new("INSERT INTO ");
+            sql.push(table).push(" (").push(columns.join(", ")).push(") VALUES ");
+            for (index, row) in rows.by_ref().take(at_once).enumerate() {
+                sql.push(if index == 0 { "(" } else { ", (" }).push_list(row).push(")");
+            }
+            sql.build().execute(self.connection()).await?;
         }
         Ok(())
     }
@@ -114,7 +88,7 @@ impl Storage {
             Dialect::Sqlite => {
                 "SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size), \
                  (SELECT SUM(LENGTH(block)) FROM ticket_search_data) \
-                 + (SELECT SUM(LENGTH(c0)) FROM ticket_search_content)"
+                 + (SELECT SUM(LENGTH(sz)) + 6 * COUNT(*) FROM ticket_search_docsize)"
             }
             Dialect::Postgres => "SELECT pg_database_size(current_database()), pg_total_relation_size('ticket_search')",
         };

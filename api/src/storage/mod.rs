@@ -10,12 +10,12 @@ mod knowledge;
 mod reports;
 mod search;
 mod sessions;
+mod statement;
 mod tickets;
 
 use std::path::Path;
 use std::time::Duration;
 
-pub use bulk::Item;
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
@@ -24,6 +24,7 @@ pub use search::{Found, FoundPage, Place, SEARCHED};
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
+pub use statement::Item;
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
 
 /// What can go wrong with the database.

@@ -1,9 +1,10 @@
 //! Reports over tickets, sessions and turns. The database counts; what cannot be counted from a few narrow rows is counted when it
 //! happens (`report_facts`, `session_answers`) or when its hour is over (`turn_hours`).
 
-use sqlx::any::{Any, AnyRow};
-use sqlx::{QueryBuilder, Row};
+use sqlx::Row;
+use sqlx::any::AnyRow;
 
+use super::statement::Statement;
 use super::{Storage, StorageError, Tx, now};
 
 /// Milliseconds of an hour and of a day.
@@ -436,13 +437,13 @@ fn expected(group: Option<Group>, span: Span) -> Vec<Key> {
 }
 
 /// Begins a statement whose first column is what rows are grouped by. `at` is the column that holds the moment.
-fn grouped(group: Option<Group>, span: Span, at: &str) -> QueryBuilder<Any> {
-    let mut sql = QueryBuilder::new("SELECT ");
+fn grouped(group: Option<Group>, span: Span, at: &str) -> Statement {
+    let mut sql = Statement::new("SELECT ");
     push_group(&mut sql, group, span, at);
     sql
 }
 
-fn push_group(sql: &mut QueryBuilder<Any>, group: Option<Group>, span: Span, at: &str) {
+fn push_group(sql: &mut Statement, group: Option<Group>, span: Span, at: &str) {
     match group {
         None => sql.push("CAST('' AS TEXT)"),
         // The offset and the units are numbers of ours: in the text of the statement they leave the planner free.
@@ -454,18 +455,18 @@ fn push_group(sql: &mut QueryBuilder<Any>, group: Option<Group>, span: Span, at:
 }
 
 /// The condition that a moment is in a span.
-fn push_within(sql: &mut QueryBuilder<Any>, at: &str, from: i64, to: i64) {
+fn push_within(sql: &mut Statement, at: &str, from: i64, to: i64) {
     sql.push(at).push(" >= ").push_bind(from).push(" AND ").push(at).push(" < ").push_bind(to);
 }
 
-fn push_equal(sql: &mut QueryBuilder<Any>, column: &str, value: Option<&String>) {
+fn push_equal(sql: &mut Statement, column: &str, value: Option<&String>) {
     if let Some(value) = value {
         sql.push(" AND ").push(column).push(" = ").push_bind(value.clone());
     }
 }
 
 /// `FROM report_facts` with all conditions. `kinds` is SQL.
-fn push_facts(sql: &mut QueryBuilder<Any>, kinds: &str, span: Span, filter: &ReportFilter) {
+fn push_facts(sql: &mut Statement, kinds: &str, span: Span, filter: &ReportFilter) {
     sql.push(" FROM report_facts WHERE kind IN (").push(kinds).push(") AND ");
     push_within(sql, "at", span.from, span.to);
     push_equal(sql, "team", filter.team.as_ref());
@@ -503,7 +504,7 @@ impl Storage {
         filter: &ReportFilter,
     ) -> Result<Table, StorageError> {
         let group = if report == Report::Comparison { Some(Group::Category) } else { group };
-        let mut sql = match report {
+        let sql = match report {
             Report::Tickets => tickets(group, span, filter),
             Report::FirstResponse => times("'first_reply'", group, span, filter),
             Report::Resolution => times("'resolved'", group, span, filter),
@@ -515,8 +516,7 @@ impl Storage {
             Report::Suggestions => suggestions(group, span, filter),
         };
         let labelled = report == Report::Handovers;
-        // Planned anew with its values: the best way through a day is not that through a year.
-        let rows = sql.build().persistent(false).fetch_all(&self.readers).await?;
+        let rows = sql.build().fetch_all(&self.readers).await?;
         let mut rows = rows.iter().map(|row| counted(row, group, labelled)).collect::<Result<Vec<_>, _>>()?;
         if !labelled {
             let found = std::mem::take(&mut rows);
@@ -552,7 +552,7 @@ impl Storage {
         group: Option<Group>,
         span: Span,
         filter: &ReportFilter,
-    ) -> Result<QueryBuilder<Any>, StorageError> {
+    ) -> Result<Statement, StorageError> {
         let done: i64 = sqlx::query("SELECT done FROM report_progress WHERE name = 'turn_hours'")
             .fetch_one(&self.readers)
             .await?
@@ -670,7 +670,7 @@ impl Storage {
     }
 }
 
-fn tickets(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
+fn tickets(group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
     let mut sql = grouped(group, span, "at");
     sql.push(of_kind("opened")).push(", COUNT(CASE WHEN kind IN ('taken', 'accepted') THEN 1 END)");
     ["resolved", "closed", "reopened", "merged"].into_iter().for_each(|kind| {
@@ -683,8 +683,8 @@ fn tickets(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuil
 }
 
 /// Count, sum and percentiles, each the smallest value that at least so many percent do not exceed.
-fn times(kind: &str, group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
-    let mut sql = QueryBuilder::new("SELECT grouped, MAX(number), CAST(SUM(value) AS BIGINT)");
+fn times(kind: &str, group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
+    let mut sql = Statement::new("SELECT grouped, MAX(number), CAST(SUM(value) AS BIGINT)");
     for percent in [50, 90, 95] {
         sql.push(format!(", MAX(CASE WHEN place = (number * {percent} + 99) / 100 THEN value END)"));
     }
@@ -699,7 +699,7 @@ fn times(kind: &str, group: Option<Group>, span: Span, filter: &ReportFilter) ->
     sql
 }
 
-fn sessions(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
+fn sessions(group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
     let mut sql = grouped(group, span, "created_at");
     let to = span.to;
     sql.push(format!(
@@ -712,7 +712,7 @@ fn sessions(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBui
     sql
 }
 
-fn handovers(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
+fn handovers(group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
     let mut sql = grouped(group, span, "at");
     sql.push(", reason, COUNT(*)");
     push_facts(&mut sql, "'opened'", span, filter);
@@ -720,7 +720,7 @@ fn handovers(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBu
     sql
 }
 
-fn satisfaction(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
+fn satisfaction(group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
     let mut sql = grouped(group, span, "at");
     sql.push(", COUNT(*), CAST(SUM(value) AS BIGINT)");
     (1..=5).for_each(|score| {
@@ -731,8 +731,8 @@ fn satisfaction(group: Option<Group>, span: Span, filter: &ReportFilter) -> Quer
     sql
 }
 
-fn comparison(span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
-    let mut sql = QueryBuilder::new("SELECT grouped");
+fn comparison(span: Span, filter: &ReportFilter) -> Statement {
+    let mut sql = Statement::new("SELECT grouped");
     sql.push(of_kind("answer")).push(of_kind("opened"));
     for kind in ["resolved", "rated"] {
         sql.push(of_kind(kind));
@@ -750,7 +750,7 @@ fn comparison(span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
     sql
 }
 
-fn suggestions(group: Option<Group>, span: Span, filter: &ReportFilter) -> QueryBuilder<Any> {
+fn suggestions(group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
     let mut sql = grouped(group, span, "at");
     sql.push(", COUNT(*), COUNT(suggestion), COUNT(CASE WHEN suggestion = 'edited' THEN 1 END)");
     push_facts(&mut sql, "'first_reply', 'agent_reply'", span, filter);

@@ -317,7 +317,7 @@ impl Tx {
         let (intent, probability) = turn.intent.unzip();
         let answered = role == Role::Bot && turn.decision.as_deref() == Some("reply");
         if session.owner == Owner::Agent {
-            self.index_turn(&session.id, &turn.text).await?;
+            self.index_turn(&session.id, seq, &turn.text).await?;
         }
         sqlx::query(
             "INSERT INTO turns (id, session_id, seq, role, text_masked, message_id, response_json, \

@@ -239,7 +239,7 @@ const TURN_COLUMNS: [&str; 15] = [
     "author",
     "created_at",
 ];
-const TICKET_COLUMNS: [&str; 29] = [
+const TICKET_COLUMNS: [&str; 30] = [
     "id",
     "session_id",
     "source",
@@ -269,6 +269,7 @@ const TICKET_COLUMNS: [&str; 29] = [
     "resolved_at",
     "closed_at",
     "assignee_key",
+    "number",
 ];
 const EVENT_COLUMNS: [&str; 9] = ["ticket_id", "seq", "kind", "actor", "reason", "before", "after", "data", "at"];
 
@@ -291,7 +292,7 @@ async fn fill(storage: &Storage, desk: &DeskFlags) -> Result<Made, StartError> {
     let (mut rows, mut messages) = (Rows::default(), 0);
     let shown = Shown::new(starts.len(), "sessions");
     for (number, (start, length)) in starts.into_iter().zip(lengths).enumerate() {
-        let mut session = MadeSession::new(start, number % 2 == 0, length, &mut random);
+        let mut session = MadeSession::new(start, number as i64, number % 2 == 0, length, &mut random);
         for seq in 1..=length as i64 {
             let mut said = texts.next().unwrap_or_default();
             messages += 1;
@@ -326,6 +327,7 @@ async fn fill(storage: &Storage, desk: &DeskFlags) -> Result<Made, StartError> {
 /// A session while it is made up.
 struct MadeSession {
     id: String,
+    number: i64,
     user: String,
     channel: &'static str,
     intent: &'static str,
@@ -340,6 +342,7 @@ struct MadeSession {
 
 struct MadeTicket {
     id: String,
+    number: i64,
     status: Status,
     agent: String,
     team: &'static str,
@@ -387,9 +390,10 @@ impl MadeTicket {
 }
 
 impl MadeSession {
-    fn new(start: i64, handed_over: bool, length: usize, random: &mut StdRng) -> Self {
+    fn new(start: i64, number: i64, handed_over: bool, length: usize, random: &mut StdRng) -> Self {
         Self {
             id: id(start, random),
+            number,
             user: format!("u{}", random.random_range(0..1_000_000)),
             channel: pick(&CHANNELS, random),
             intent: pick(&CATEGORIES, random),
@@ -489,6 +493,7 @@ impl MadeSession {
         };
         let mut ticket = MadeTicket {
             id: id(self.at, random),
+            number: self.number,
             status: Status::New,
             agent: agent(random.random_range(0..AGENTS)),
             team: pick(&TEAMS, random),
@@ -563,6 +568,7 @@ impl MadeSession {
             whole_or_none(ticket.resolved_at),
             whole_or_none(ticket.closed_at),
             text_or_none(has_it.then_some("key")),
+            Item::Whole(ticket.number),
         ]);
         Some(ticket.id)
     }
