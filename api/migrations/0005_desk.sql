@@ -31,9 +31,14 @@ CREATE TABLE tickets_anew (
     -- 0 while it is only offered to the assignee.
     accepted BIGINT NOT NULL,
     last_assignee TEXT,
+    -- JSON: names of those who were offered it and did not take it.
+    declined TEXT NOT NULL,
+    vip BIGINT NOT NULL,
     reopened BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
+    -- Since when it is in its queue; a transfer and a new beginning count from anew.
+    queued_at BIGINT NOT NULL,
     assigned_at BIGINT,
     taken_at BIGINT,
     first_reply_at BIGINT,
@@ -45,7 +50,7 @@ INSERT INTO tickets_anew
 SELECT
     id, session_id, 'escalation', status, reason, detail, priority, intent, NULL, '[]', '{}', NULL, intent, intent_probability,
     sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, assignee, assignee_key,
-    CASE WHEN assignee IS NULL THEN 0 ELSE 1 END, assignee, 0, created_at, updated_at, taken_at, taken_at, first_reply_at,
+    CASE WHEN assignee IS NULL THEN 0 ELSE 1 END, assignee, '[]', 0, 0, created_at, updated_at, created_at, taken_at, taken_at, first_reply_at,
     resolved_at, NULL
 FROM tickets;
 

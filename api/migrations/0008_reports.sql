@@ -137,8 +137,8 @@ WHERE counted.ticket_id = tickets.id;
 
 CREATE INDEX tickets_by_number ON tickets (number);
 
--- A customer's tickets are found by their sessions.
-CREATE INDEX sessions_by_user ON sessions (user_id);
+CREATE INDEX tickets_by_category ON tickets (category, id);
+CREATE INDEX tickets_by_priority ON tickets (priority, id);
 
 -- How far work on tables of this file has come. turn_hours: hours up to this moment are counted. ticket_search: 1 when its table
 -- is made, which each database does in its own way.

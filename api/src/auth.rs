@@ -1,4 +1,4 @@
-//! Who may do what: API keys and their roles.
+//! Who may do what: API keys, people, and their roles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::storage::{KeyRecord, Storage, StorageError};
+use crate::storage::{KeyRecord, Storage, StorageError, User};
 
 /// What every key of ours starts with, so that a leaked one is recognised.
 const PREFIX: &str = "yd_";
 
-/// What a key may do. Each role may also do what the ones before it may.
+/// What a key or a person may do. Each role may also do what the ones before it may.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
 )]
@@ -23,16 +23,22 @@ pub enum Role {
     Caller,
     /// Works tickets.
     Agent,
-    /// Reloads the model and manages keys.
+    /// Looks after agents and their tickets.
+    Supervisor,
+    /// Reloads the model and manages keys and people.
     Admin,
 }
 
 impl Role {
+    /// All roles, the smallest first.
+    pub const ALL: [Self; 4] = [Self::Caller, Self::Agent, Self::Supervisor, Self::Admin];
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
             Self::Agent => "agent",
+            Self::Supervisor => "supervisor",
             Self::Admin => "admin",
         }
     }
@@ -48,29 +54,60 @@ impl FromStr for Role {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Caller, Self::Agent, Self::Admin].into_iter().find(|role| role.as_str() == text).ok_or(())
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(())
     }
+}
+
+/// How somebody is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityKind {
+    /// By an API key.
+    Key,
+    /// A person, by the cookie of their browser.
+    User,
+    /// Not at all: the service asks for nothing.
+    Open,
 }
 
 /// Who came with a request.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Id of the key; `open` when the service asks for none.
-    pub key_id: String,
-    /// Name of the key.
+    /// How they are known.
+    pub kind: IdentityKind,
+    /// Id of the key or the person; `open` when the service asks for none.
+    pub id: String,
+    /// Name of the key, or the person's display name.
     pub name: String,
-    /// What it may do.
+    /// What they may do.
     pub role: Role,
+    /// The person's team.
+    pub team: Option<String>,
 }
 
 impl Identity {
     /// Whoever comes to a service that was started with `--open`.
     pub fn open() -> Self {
-        Self { key_id: "open".to_owned(), name: "open".to_owned(), role: Role::Admin }
+        Self::new(IdentityKind::Open, "open".to_owned(), "open".to_owned(), Role::Admin)
+    }
+
+    /// Whoever comes with a key.
+    pub fn key(key: KeyRecord) -> Self {
+        Self::new(IdentityKind::Key, key.id, key.name, key.role)
+    }
+
+    /// A person who is logged in.
+    pub fn user(user: &User) -> Self {
+        let identity = Self::new(IdentityKind::User, user.id.clone(), user.name.clone(), user.role);
+        Self { team: user.team.clone(), ..identity }
+    }
+
+    fn new(kind: IdentityKind, id: String, name: String, role: Role) -> Self {
+        Self { kind, id, name, role, team: None }
     }
 }
 
-/// What is wrong with the machine when no key can be made.
+/// What is wrong with the machine when no secret can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// No randomness.
@@ -81,14 +118,18 @@ pub enum KeyError {
     Storage(#[from] StorageError),
 }
 
-/// A fresh key: 32 random bytes in hex.
-fn new_key() -> Result<String, KeyError> {
+/// 32 random bytes in hex.
+pub(crate) fn secret() -> Result<String, KeyError> {
     let mut bytes = [0_u8; 32];
     OsRng.try_fill_bytes(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
-    Ok(format!("{PREFIX}{}", hex::encode(bytes)))
+    Ok(hex::encode(bytes))
 }
 
-/// What is kept of a key. A key holds 256 random bits, so a plain hash is enough: there is nothing to guess.
+fn new_key() -> Result<String, KeyError> {
+    Ok(format!("{PREFIX}{}", secret()?))
+}
+
+/// What is kept of a key or a cookie. Each holds 256 random bits, so a plain hash is enough: there is nothing to guess.
 pub fn hash(key: &str) -> String {
     hex::encode(Sha256::digest(key.as_bytes()))
 }
@@ -132,8 +173,7 @@ pub async fn identify(storage: &Storage, key: &str) -> Result<Option<Identity>, 
     if !key.starts_with(PREFIX) || key.len() > 256 {
         return Ok(None);
     }
-    let record = storage.key_by_hash(&hash(key)).await?;
-    Ok(record.map(|record| Identity { key_id: record.id, name: record.name, role: record.role }))
+    Ok(storage.key_by_hash(&hash(key)).await?.map(Identity::key))
 }
 
 #[cfg(test)]
@@ -155,8 +195,9 @@ mod tests {
 
     #[test]
     fn roles_are_ordered_and_read_back() {
-        assert!(Role::Caller < Role::Agent && Role::Agent < Role::Admin);
-        for role in [Role::Caller, Role::Agent, Role::Admin] {
+        assert!(Role::Caller < Role::Agent && Role::Agent < Role::Supervisor && Role::Supervisor < Role::Admin);
+        assert!(Role::ALL.is_sorted());
+        for role in Role::ALL {
             assert_eq!(role.as_str().parse(), Ok(role));
         }
     }

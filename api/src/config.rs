@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use yingda_engine::store::ServerSettings;
 use yingda_engine::{EngineConfig, PolicyConfig, StoreConfig, WorkerConfig};
 
+use crate::desk::DeskSettings;
 use crate::storage::{Dialect, sqlite_url};
 
 /// Read when it exists and no other file is named.
@@ -74,6 +75,10 @@ pub struct ServeFlags {
     #[arg(long, env = "YINGDA_OPEN", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL")]
     pub open: Option<bool>,
+    /// People reach this service by https, through a proxy: their log-in cookies are sent by https only
+    #[arg(long, env = "YINGDA_HTTPS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL")]
+    pub https: Option<bool>,
     /// Most messages that may be in work at once; more are answered with 429 [default: 512]
     #[arg(long, env = "YINGDA_MAX_IN_FLIGHT", value_name = "N")]
     pub max_in_flight: Option<usize>,
@@ -101,6 +106,7 @@ struct FileConfig {
     qdrant_shards: Option<u32>,
     qdrant_copies: Option<u32>,
     open: Option<bool>,
+    https: Option<bool>,
     sample: Option<bool>,
     max_in_flight: Option<usize>,
     request_timeout_seconds: Option<u64>,
@@ -109,6 +115,8 @@ struct FileConfig {
     worker: WorkerConfig,
     #[serde(default)]
     policy: PolicyConfig,
+    #[serde(default)]
+    desk: DeskSettings,
 }
 
 /// All settings, with nothing left open.
@@ -130,6 +138,8 @@ pub struct Config {
     pub rules: Option<PathBuf>,
     /// Ask for no key.
     pub open: bool,
+    /// Log-in cookies are sent by https only, also where no proxy says that a request came so.
+    pub https: bool,
     /// Serve the sample shop: an empty store is filled with its knowledge.
     pub sample: bool,
     /// Most messages in work at once.
@@ -142,6 +152,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Words, thresholds and fixed sentences of the reply decision.
     pub policy: PolicyConfig,
+    /// Teams, routing, working times and targets of the desk.
+    pub desk: DeskSettings,
 }
 
 /// Why the settings cannot be used.
@@ -189,12 +201,14 @@ impl Config {
             data,
             rules: None,
             open: true,
+            https: false,
             sample: false,
             max_in_flight: 512,
             request_timeout: Duration::from_secs(30),
             shutdown: Duration::from_secs(20),
             worker: WorkerConfig::default(),
             policy: PolicyConfig::default(),
+            desk: DeskSettings::default(),
         }
     }
 
@@ -300,6 +314,10 @@ impl Config {
                 settings,
             },
         };
+        let problems = file.desk.problems();
+        if !problems.is_empty() {
+            return Err(ConfigError::File { path: path.to_owned(), message: problems.join("\n") });
+        }
         let max_in_flight = serve.max_in_flight.or(file.max_in_flight).unwrap_or(512);
         positive("max_in_flight", max_in_flight as u64)?;
         if max_in_flight > 1_000_000 {
@@ -315,12 +333,14 @@ impl Config {
             store,
             rules: said_path(flags.rules).or(file.rules),
             open,
+            https: serve.https.or(file.https).unwrap_or(false),
             sample,
             max_in_flight,
             request_timeout: Duration::from_secs(positive("request_timeout_seconds", timeout)?),
             shutdown: Duration::from_secs(shutdown),
             worker: file.worker,
             policy: file.policy,
+            desk: file.desk,
         })
     }
 

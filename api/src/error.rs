@@ -15,6 +15,8 @@ use crate::auth::{KeyError, Role};
 use crate::desk::{DeskError, Status, allowed};
 use crate::knowledge::base::BaseError;
 use crate::storage::StorageError;
+use crate::users::UserError;
+use crate::users::password::{LEAST_CHARACTERS, MOST_BYTES};
 
 /// Everything that a request can end with besides success.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,49 @@ pub enum ApiError {
     /// A key came that we do not know or that was revoked.
     #[error("unknown key")]
     KeyUnknown,
-    /// The key's role is too small.
+    /// A cookie came that belongs to nobody any more.
+    #[error("login expired")]
+    LoginExpired,
+    /// A key came where only a person can do it.
+    #[error("a person is needed")]
+    LoginNeeded,
+    /// Login name or password is wrong.
+    #[error("wrong login")]
+    LoginWrong,
+    /// Too many wrong passwords came for this login name.
+    #[error("locked for {seconds} s")]
+    LoginLocked {
+        /// Until a password is looked at again.
+        seconds: i64,
+    },
+    /// Too many try to log in, from one address or at all.
+    #[error("too many log in; wait {seconds} s")]
+    LoginTooOften {
+        /// Until it makes sense to try again.
+        seconds: i64,
+    },
+    /// The password is right and the account disabled.
+    #[error("user disabled")]
+    UserDisabled,
+    /// A cookie came without the page's own token.
+    #[error("CSRF token missing or wrong")]
+    Csrf,
+    /// No such person.
+    #[error("no user {0}")]
+    UserNotFound(String),
+    /// Somebody has the login name.
+    #[error("login {0} taken")]
+    LoginTaken(String),
+    /// Somebody has the display name.
+    #[error("the name {0} is taken")]
+    NameTaken(String),
+    /// Nobody would be left to manage the others.
+    #[error("last admin")]
+    LastAdmin,
+    /// Nobody disables themselves.
+    #[error("own account")]
+    OwnAccount,
+    /// The role is too small.
     #[error("role {needed} is needed")]
     Forbidden {
         /// The role that would be enough.
@@ -123,6 +167,9 @@ pub enum ApiError {
         /// What was asked, in Chinese.
         action: String,
     },
+    /// Nobody of that name works at the desk.
+    #[error("no agent {0}")]
+    AgentNotFound(String),
     /// The session has another open ticket.
     #[error("the session has the open ticket {0}")]
     TicketOpen(String),
@@ -204,6 +251,18 @@ impl ApiError {
             Self::InvalidField { .. } => ("invalid_field", StatusCode::UNPROCESSABLE_ENTITY),
             Self::KeyMissing => ("key_missing", StatusCode::UNAUTHORIZED),
             Self::KeyUnknown => ("key_unknown", StatusCode::UNAUTHORIZED),
+            Self::LoginExpired => ("login_expired", StatusCode::UNAUTHORIZED),
+            Self::LoginNeeded => ("login_needed", StatusCode::FORBIDDEN),
+            Self::LoginWrong => ("login_wrong", StatusCode::UNAUTHORIZED),
+            Self::LoginLocked { .. } => ("login_locked", StatusCode::TOO_MANY_REQUESTS),
+            Self::LoginTooOften { .. } => ("login_too_often", StatusCode::TOO_MANY_REQUESTS),
+            Self::UserDisabled => ("user_disabled", StatusCode::FORBIDDEN),
+            Self::Csrf => ("csrf", StatusCode::FORBIDDEN),
+            Self::UserNotFound(_) => ("user_not_found", StatusCode::NOT_FOUND),
+            Self::LoginTaken(_) => ("login_taken", StatusCode::CONFLICT),
+            Self::NameTaken(_) => ("name_taken", StatusCode::CONFLICT),
+            Self::LastAdmin => ("last_admin", StatusCode::CONFLICT),
+            Self::OwnAccount => ("own_account", StatusCode::CONFLICT),
             Self::Forbidden { .. } => ("forbidden", StatusCode::FORBIDDEN),
             Self::HostRefused(_) => ("host_refused", StatusCode::FORBIDDEN),
             Self::RouteNotFound => ("not_found", StatusCode::NOT_FOUND),
@@ -222,6 +281,7 @@ impl ApiError {
             Self::TicketState { .. } => ("ticket_state", StatusCode::CONFLICT),
             Self::NotAssignee { .. } => ("not_assignee", StatusCode::FORBIDDEN),
             Self::NotManager { .. } => ("not_manager", StatusCode::FORBIDDEN),
+            Self::AgentNotFound(_) => ("agent_not_found", StatusCode::NOT_FOUND),
             Self::TicketOpen(_) => ("ticket_open", StatusCode::CONFLICT),
             Self::NotTogether(_) => ("not_together", StatusCode::CONFLICT),
             Self::NotRated(_) => ("not_rated", StatusCode::CONFLICT),
@@ -253,19 +313,47 @@ impl ApiError {
             Self::InvalidField { field, problem } => {
                 (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
             }
-            Self::KeyMissing => {
-                ("请求没有携带密钥".into(), "请加上请求头 Authorization: Bearer yd_…；密钥用 yingda keys create 生成。")
-            }
+            Self::KeyMissing => (
+                "请求没有携带密钥，也没有登录".into(),
+                "请加上请求头 Authorization: Bearer yd_…（用 yingda keys create 生成），或先登录。",
+            ),
             Self::KeyUnknown => (
                 "密钥无效或已吊销".into(),
                 "请检查密钥是否完整；可用 yingda keys list 查看，用 yingda keys create 重新生成。",
             ),
             Self::Forbidden { needed } => {
                 return (
-                    "这个密钥的权限不够".into(),
-                    format!("此操作需要 {needed} 角色；可用 yingda keys create --role {needed} --name 名称 生成。"),
+                    "这个账号或密钥的权限不够".into(),
+                    format!(
+                        "此操作需要 {needed} 角色；账号请联系管理员，密钥可用 yingda keys create --role {needed} --name 名称 生成。"
+                    ),
                 );
             }
+            Self::LoginExpired => ("登录已过期或已退出".into(), "请重新登录。"),
+            Self::LoginNeeded => ("此操作只能由登录的用户进行".into(), "请用账号登录后重试；密钥没有对应的用户。"),
+            Self::LoginWrong => ("登录名或密码不正确".into(), "请检查后重试；忘记密码请联系管理员。"),
+            Self::LoginLocked { seconds } => {
+                let minutes = (seconds + 59) / 60;
+                (
+                    format!("密码错误次数过多，登录已锁定，请在 {minutes} 分钟后再试"),
+                    "锁定期间正确的密码也不能登录；急用请联系管理员重设密码。",
+                )
+            }
+            Self::LoginTooOften { seconds } => {
+                (format!("登录尝试太频繁，请在 {seconds} 秒后再试"), "请在响应头 Retry-After 的秒数之后重试。")
+            }
+            Self::UserDisabled => ("账号已停用".into(), "请联系管理员。"),
+            Self::Csrf => (
+                "请求没有携带本页面的校验码，或校验码不对".into(),
+                "请刷新页面后重试；程序请在请求头 X-CSRF-Token 中写明登录时返回的 csrf_token。",
+            ),
+            Self::UserNotFound(id) => (format!("没有编号为 {id} 的用户"), "请用 GET /v1/users 查看现有用户。"),
+            Self::LoginTaken(login) => (format!("登录名 {login} 已有人使用"), "请换一个登录名。"),
+            Self::NameTaken(name) => (format!("姓名 {name} 已有人使用"), "工单按姓名派给人，请换一个能区分的姓名。"),
+            Self::LastAdmin => {
+                ("这是最后一个可以登录的管理员".into(), "请先添加另一个管理员，再停用或更改这个账号的角色。")
+            }
+            Self::OwnAccount => ("不能停用自己的账号".into(), "请由另一个管理员停用。"),
             Self::HostRefused(host) => (
                 format!("免密钥试用模式不接受主机名 {host}"),
                 "请用 http://127.0.0.1 或 http://localhost 访问，或去掉 --open 并使用密钥。",
@@ -315,6 +403,9 @@ impl ApiError {
                 "只有负责人可以回复；解决、转交等也可由主管操作。请在 agent 字段写明负责人。",
             ),
             Self::NotManager { action } => (format!("工单还没有人领取，不能{action}"), "请先领取工单，或由主管操作。"),
+            Self::AgentNotFound(name) => {
+                (format!("坐席名单里没有 {name}"), "请由主管用 PUT /v1/desk/agents/{姓名} 添加团队、技能和接待量。")
+            }
             Self::TicketOpen(other) => (format!("该会话已有未结束的工单 {other}"), "请在那张工单里继续处理。"),
             Self::NotTogether(_) => {
                 ("这两张工单不能放在一起".into(), "须是两张不同的工单；合并还要求属于同一客户，且都没有结束。")
@@ -357,7 +448,11 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                let seconds = match self {
+                    Self::LoginLocked { seconds } | Self::LoginTooOften { seconds } => seconds,
+                    _ => 1,
+                };
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -383,6 +478,32 @@ impl From<KeyError> for ApiError {
         match error {
             KeyError::Random(_) => Self::Internal(error.to_string()),
             KeyError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
+impl From<UserError> for ApiError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::LoginForm => Self::field("login", "须为 1 到 64 个文字、数字或 . _ - @"),
+            UserError::NameForm => Self::field("name", "须为 1 到 64 个字符，不含控制字符"),
+            UserError::TeamForm => Self::field("team", "最多 64 个字符，不含控制字符"),
+            UserError::RoleForm => Self::field("role", "取值无效，可用：agent、supervisor、admin"),
+            UserError::PasswordShort => Self::field("password", format!("至少 {LEAST_CHARACTERS} 个字符")),
+            UserError::PasswordLong => Self::field("password", format!("最多 {MOST_BYTES} 个字节")),
+            UserError::PasswordIsLogin => Self::field("password", "不能与登录名相同"),
+            UserError::LoginTaken(login) => Self::LoginTaken(login),
+            UserError::NameTaken(name) => Self::NameTaken(name),
+            UserError::NotFound(id) => Self::UserNotFound(id),
+            UserError::LastAdmin => Self::LastAdmin,
+            UserError::OwnAccount => Self::OwnAccount,
+            UserError::WrongLogin => Self::LoginWrong,
+            UserError::Disabled => Self::UserDisabled,
+            // Rounded up: whoever comes when they are told to is not refused again.
+            UserError::Locked { milliseconds } => Self::LoginLocked { seconds: (milliseconds + 999) / 1000 },
+            UserError::Busy => Self::LoginTooOften { seconds: 2 },
+            UserError::Random(_) | UserError::Hash(_) => Self::Internal(error.to_string()),
+            UserError::Storage(error) => Self::Storage(error),
         }
     }
 }
@@ -449,6 +570,18 @@ mod tests {
             (ApiError::KeyMissing, "key_missing", 401),
             (ApiError::KeyUnknown, "key_unknown", 401),
             (ApiError::Forbidden { needed: Role::Agent }, "forbidden", 403),
+            (ApiError::LoginExpired, "login_expired", 401),
+            (ApiError::LoginNeeded, "login_needed", 403),
+            (ApiError::LoginWrong, "login_wrong", 401),
+            (ApiError::LoginLocked { seconds: 61 }, "login_locked", 429),
+            (ApiError::LoginTooOften { seconds: 7 }, "login_too_often", 429),
+            (ApiError::UserDisabled, "user_disabled", 403),
+            (ApiError::Csrf, "csrf", 403),
+            (ApiError::UserNotFound("1".into()), "user_not_found", 404),
+            (ApiError::LoginTaken("xiaowang".into()), "login_taken", 409),
+            (ApiError::NameTaken("小王".into()), "name_taken", 409),
+            (ApiError::LastAdmin, "last_admin", 409),
+            (ApiError::OwnAccount, "own_account", 409),
             (ApiError::HostRefused("a.example".into()), "host_refused", 403),
             (ApiError::RouteNotFound, "not_found", 404),
             (ApiError::MethodNotAllowed, "method_not_allowed", 405),
@@ -462,6 +595,7 @@ mod tests {
             ),
             (ApiError::NotAssignee { assignee: "小王".into() }, "not_assignee", 403),
             (ApiError::NotManager { action: "转交".into() }, "not_manager", 403),
+            (ApiError::AgentNotFound("小王".into()), "agent_not_found", 404),
             (ApiError::TicketOpen("1".into()), "ticket_open", 409),
             (ApiError::NotTogether("it is the same ticket"), "not_together", 409),
             (ApiError::NotRated("it is not done"), "not_rated", 409),
@@ -495,7 +629,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 32);
+        assert_eq!(all.len(), 49);
     }
 
     #[test]
@@ -510,6 +644,9 @@ mod tests {
     fn busy_says_when_to_come_back() {
         let response = ApiError::Busy.into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let error = ApiError::from(UserError::Locked { milliseconds: 60_001 });
+        assert!(error.sentences().0.contains("2 分钟"), "{:?}", error.sentences());
+        assert_eq!(error.into_response().headers()[header::RETRY_AFTER], "61");
     }
 
     #[test]
@@ -517,7 +654,10 @@ mod tests {
         let error = ApiError::TicketState { status: Status::New, action: "回复".into(), assignee: None };
         assert_eq!(
             error.sentences(),
-            ("工单待领取，不能回复".to_owned(), "当前状态 new 允许的操作：领取（take）。".to_owned(),)
+            (
+                "工单待领取，不能回复".to_owned(),
+                "当前状态 new 允许的操作：领取（take）、分配（assign）、转交（transfer）、合并（merge）。".to_owned(),
+            )
         );
     }
 }

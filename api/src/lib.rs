@@ -19,6 +19,7 @@ mod metrics;
 pub mod questions;
 pub mod rules;
 pub mod storage;
+pub mod users;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -36,11 +37,13 @@ pub use crate::http::AppState;
 
 use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
+use crate::desk::Dispatcher;
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;
 use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
+use crate::users::UserError;
 
 /// Why the service does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,9 @@ pub enum StartError {
     /// The first key.
     #[error("the first key cannot be made: {0}")]
     Key(#[from] auth::KeyError),
+    /// An account.
+    #[error(transparent)]
+    User(UserError),
     /// The metrics.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(String),
@@ -103,6 +109,15 @@ impl From<BaseError> for StartError {
     }
 }
 
+impl From<UserError> for StartError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Storage(error) => Self::Storage(error),
+            error => Self::User(error),
+        }
+    }
+}
+
 impl StartError {
     /// Whether whoever started it can put it right (exit code 2), as opposed to a fault (exit code 1).
     pub fn is_users(&self) -> bool {
@@ -117,6 +132,7 @@ impl StartError {
             | Self::Listen { .. } => true,
             Self::Engine(error) => !matches!(error, EngineError::Store { .. } | EngineError::WorkerStopped),
             Self::Storage(error) => matches!(error, StorageError::Open { .. }),
+            Self::User(error) => !matches!(error, UserError::Random(_) | UserError::Hash(_)),
             Self::Key(_) | Self::Metrics(_) | Self::Serve(_) => false,
         }
     }
@@ -220,7 +236,8 @@ pub async fn serve(
     on_ready(&Ready { address, model: state.engine().info(), open, first_key });
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(state.clone())).with_graceful_shutdown(async {
+    let service = router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async {
         let _ = stopped.await;
     });
     let mut server = tokio::spawn(server.into_future());
@@ -235,10 +252,16 @@ pub async fn serve(
                     _ = minutes.tick() => {
                         state.forget_flows().await;
                         state.count_finished_hours().await;
+                        state.forget_logins().await;
                     }
                 }
             }
         }
+    });
+
+    let dispatching = tokio::spawn({
+        let dispatcher = Dispatcher::new(state.storage().clone(), state.config().desk.clone());
+        async move { dispatcher.run().await }
     });
 
     let following = tokio::spawn({
@@ -263,7 +286,7 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
-    for task in [upkeep, following] {
+    for task in [upkeep, dispatching, following] {
         task.abort();
         let _ = task.await;
     }

@@ -145,6 +145,9 @@ async fn store(storage: &Storage, sessions: &[(i64, i64, &str)], said: &[Said], 
             Item::Whole(0),
             Item::Whole(ticket.events[0].1),
             Item::Whole(ticket.events[0].1),
+            text("[]"),
+            Item::Whole(0),
+            Item::Whole(ticket.events[0].1),
         ]);
     }
     let columns = [
@@ -167,6 +170,9 @@ async fn store(storage: &Storage, sessions: &[(i64, i64, &str)], said: &[Said], 
         "reopened",
         "created_at",
         "updated_at",
+        "declined",
+        "vip",
+        "queued_at",
     ];
     tx.add_rows("tickets", &columns, rows).await.unwrap();
     let columns = ["ticket_id", "seq", "kind", "actor", "before", "after", "data", "at"];
@@ -591,10 +597,18 @@ async fn what_is_counted_when_it_happens_is_what_the_history_tells() {
         service.act(&ticket, "take", wang()).await.ok();
         service.act(&ticket, "wait", wang()).await.ok();
         service.chat("both", "订单号是 2026").await;
-        service.act(&ticket, "reply", json!({ "agent": "小王", "text": "好的" })).await.ok();
+        service.act(&ticket, "reply", json!({ "agent": "小王", "text": "好的", "suggestion": { "knowledge_id": "k", "edited": true } })).await.ok();
         let board = service.get("/v1/desk/board").await.ok();
         same(&board, json!({ "waiting": 0, "in_progress": 1, "oldest_waiting_seconds": null }));
         assert_eq!(board["agents"], json!([{ "name": "小王", "team": null, "presence": null, "open": 1 }]));
+        let listed = json!({ "team": "售后", "capacity": 3 });
+        service.send(with_body("PUT", "/v1/desk/agents/%E5%B0%8F%E6%9D%8E", listed.to_string())).await.ok();
+        let there = json!({ "presence": "away", "agent": "小李" });
+        assert_eq!(service.send(with_body("PUT", "/v1/me/presence", there.to_string())).await.status, 204);
+        let board = service.get("/v1/desk/board").await.ok();
+        let li = json!({ "name": "小李", "team": "售后", "presence": "away", "open": 0 });
+        let wang_open = json!({ "name": "小王", "team": null, "presence": null, "open": 1 });
+        assert_eq!(board["agents"], json!([wang_open, li]), "who is listed, and who has tickets");
         service.act(&ticket, "wait", wang()).await.ok();
         service.act(&ticket, "resolve", wang()).await.ok();
         service.act(&ticket, "reopen", json!({})).await.ok();
@@ -642,6 +656,7 @@ async fn what_is_counted_when_it_happens_is_what_the_history_tells() {
         );
         connection.close().await.unwrap();
 
+        same(&rows(&service, "suggestions", "").await[0], json!({ "replies": 2, "used": 0, "edited": 1, "used_rate": 0.5 }));
         let resolved = rows(&service, "tickets", "group=agent").await;
         let of = |agent: Value| resolved.iter().find(|row| row["agent"] == agent).unwrap();
         same(of(json!("小王")), json!({ "taken": 1, "resolved": 1, "reopened": 1 }));

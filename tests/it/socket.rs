@@ -209,9 +209,8 @@ fn program() -> &'static Path {
         let folder = test.parent().and_then(Path::parent).unwrap();
         let program = folder.join("yingda");
         let made = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-        let sources =
-            ["main.rs", "cli/mod.rs", "cli/bench/mod.rs", "cli/bench/store.rs", "cli/knowledge.rs", "cli/questions.rs"]
-                .map(|name| root().join("api/src").join(name));
+        let mut sources = vec![root().join("api/src/main.rs")];
+        add_files(&root().join("api/src/cli"), &mut sources);
         if sources.iter().chain([&test]).all(|source| made(&program) > made(source)) {
             return program;
         }
@@ -236,6 +235,18 @@ fn program() -> &'static Path {
         program
     });
     &PROGRAM
+}
+
+/// Adds all files of a folder and the folders in it.
+fn add_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            add_files(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
 }
 
 /// A command line of yingda with nothing from the environment.

@@ -326,6 +326,7 @@ impl Chat {
                         reason: reason.as_str().to_owned(),
                         detail: self.engine.mask(detail),
                         priority: Priority::of(*reason, &judged.mood, judged.vip),
+                        vip: judged.vip,
                         intent: intent.clone(),
                         sentiment: judged.sentiment,
                         model: model.clone(),

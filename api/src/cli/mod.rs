@@ -2,8 +2,10 @@
 #![expect(clippy::print_stderr, reason = "this is the part that talks to the terminal")]
 
 mod bench;
+mod corrections;
 mod knowledge;
 mod questions;
+mod users;
 
 use std::fmt::Arguments;
 use std::io::{IsTerminal, Write};
@@ -56,12 +58,20 @@ enum Command {
     Tune(questions::TuneFlags),
     /// Answer labelled questions and count what is right, asked back, refused and wrong; nothing is stored
     Evaluate(questions::EvaluateFlags),
+    /// Write what agents put right of intent and sentiment as a file that `yingda-train` reads
+    ExportCorrections {
+        /// File to write, JSON Lines
+        file: PathBuf,
+    },
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Make and manage the accounts of people
+    #[command(subcommand)]
+    Users(users::UsersCommand),
 }
 
 #[derive(Subcommand)]
@@ -104,8 +114,10 @@ pub(crate) fn run() -> ExitCode {
             Command::Ask { text, json } => ask(cli.flags, text, json).await,
             Command::Tune(tune) => questions::tune(cli.flags, tune).await,
             Command::Evaluate(evaluate) => questions::evaluate(cli.flags, evaluate).await,
+            Command::ExportCorrections { file } => corrections::export(cli.flags, &file).await,
             Command::Bench(bench) => self::bench::run(cli.flags, bench).await,
             Command::Keys(keys) => self::keys(cli.flags, keys).await,
+            Command::Users(command) => users::run(cli.flags, command).await,
         }
     });
     match result {
@@ -366,14 +378,18 @@ fn print(response: &Response, model: &str) {
     );
 }
 
-/// Keys may be managed while the service runs: only the database is opened, not the data folder taken.
-async fn keys(flags: Flags, command: Keys) -> Result<(), StartError> {
+/// Keys and people may be managed while the service runs: only the database is opened, not the data folder taken.
+async fn open_database(flags: Flags) -> Result<Storage, StartError> {
     let config = Config::load_without_model(flags, ServeFlags::default())?;
     if config.database_is_local() {
         yingda::data::make_folder(&config.data)
             .map_err(|source| yingda::data::DataError::Unusable { path: config.data.clone(), source })?;
     }
-    let storage = Storage::open(&config.database_url()).await?;
+    Ok(Storage::open(&config.database_url()).await?)
+}
+
+async fn keys(flags: Flags, command: Keys) -> Result<(), StartError> {
+    let storage = open_database(flags).await?;
     match command {
         Keys::Create { role, name } => {
             let name = name.trim();
@@ -385,11 +401,11 @@ async fn keys(flags: Flags, command: Keys) -> Result<(), StartError> {
             eprintln!("key {} with role {role} for {name}; keep it, it is not shown again", record.id);
         }
         Keys::List => {
-            say!("{:<36}  {:<6}  {:<24}  {:<24}  name", "id", "role", "created", "revoked");
+            say!("{:<36}  {:<10}  {:<24}  {:<24}  name", "id", "role", "created", "revoked");
             for key in storage.keys().await? {
                 let revoked = key.revoked_at.map_or_else(|| "-".to_owned(), rfc3339);
                 say!(
-                    "{:<36}  {:<6}  {:<24}  {revoked:<24}  {}",
+                    "{:<36}  {:<10}  {:<24}  {revoked:<24}  {}",
                     key.id,
                     key.role.as_str(),
                     rfc3339(key.created_at),

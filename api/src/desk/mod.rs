@@ -3,8 +3,15 @@
 //! [`ticket`] says what a ticket is and which moves it allows; [`Desk`] makes them, one transaction each: the session is locked,
 //! the ticket moved, its owner changed, and what was done appended to the history, or nothing of it.
 
+pub mod calendar;
+mod dispatch;
+pub mod routing;
+pub mod service_level;
+pub mod settings;
 mod ticket;
 mod work;
 
+pub use dispatch::{Dispatched, Dispatcher};
+pub use settings::DeskSettings;
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
-pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, customer_wrote, escalate};
+pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, Suggestion, customer_wrote, escalate};

@@ -125,7 +125,8 @@ impl Priority {
         if vip { base.max(Self::High) } else { base }
     }
 
-    fn raised(self) -> Self {
+    /// The next one.
+    pub fn raised(self) -> Self {
         match self {
             Self::Low => Self::Medium,
             Self::Medium => Self::High,
@@ -393,12 +394,18 @@ pub struct Ticket {
     pub accepted: bool,
     /// The person who had it last.
     pub last_assignee: Option<String>,
+    /// Those who were offered it since it came into its queue, and did not take it.
+    pub declined: Vec<String>,
+    /// Whether the customer is a VIP.
+    pub vip: bool,
     /// How often it began again.
     pub reopened: i64,
     /// When it was opened.
     pub created_at: i64,
     /// When it last changed.
     pub updated_at: i64,
+    /// Since when it is in its queue, or was when it was given to somebody; a transfer and a new beginning count from anew.
+    pub queued_at: i64,
     /// When it was given to the assignee.
     pub assigned_at: Option<i64>,
     /// When it was first taken.
@@ -451,8 +458,12 @@ impl Ticket {
                 self.accepted = true;
                 self.taken_at.get_or_insert(at);
             }
-            Move::Transfer { team } => self.team = Some(team.clone()),
+            Move::Transfer { team } => {
+                self.team = Some(team.clone());
+                self.queue(at);
+            }
             Move::Reopen => {
+                self.queue(at);
                 (self.reopened, self.resolved_at, self.closed_at) = (self.reopened + 1, None, None);
             }
             _ => {}
@@ -466,6 +477,11 @@ impl Ticket {
         self.last_assignee = self.assignee.clone();
         self.accepted = false;
         self.assigned_at = Some(at);
+    }
+
+    fn queue(&mut self, at: i64) {
+        self.queued_at = at;
+        self.declined.clear();
     }
 
     fn free(&mut self) {

@@ -150,6 +150,15 @@ pub struct Form {
     pub model: String,
 }
 
+/// A suggested reply that a person used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggestion {
+    /// The knowledge entry.
+    pub knowledge_id: String,
+    /// Whether the person changed its words.
+    pub edited: bool,
+}
+
 /// How the customer judged the help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rating {
@@ -262,6 +271,7 @@ impl Desk {
             reason: form.source.to_owned(),
             detail: String::new(),
             priority: form.priority.unwrap_or(Priority::Medium),
+            vip: false,
             intent,
             sentiment,
             model: form.model,
@@ -335,18 +345,29 @@ impl Desk {
         locked.finish(NewEvent::new(action.event(), actor.name()).because(reason).with(data)).await
     }
 
-    /// Stores a person's answer to the customer. `text` is masked already.
+    /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already.
     ///
     /// # Errors
     ///
     /// When there is no such ticket, its state does not allow it, or somebody else has it.
-    pub async fn reply(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
+    pub async fn reply(
+        &self,
+        id: &str,
+        actor: &Actor,
+        text: String,
+        suggestion: Option<Suggestion>,
+    ) -> Result<Ticket, DeskError> {
         let mut locked = self.lock(id).await?;
         locked.ticket.make(&Move::Reply, actor, now())?;
         let author = locked.ticket.assignee.clone().unwrap_or_default();
-        let turn = NewTurn { text, author: Some(author.clone()), ..NewTurn::default() };
+        let knowledge_id = suggestion.as_ref().map(|suggestion| suggestion.knowledge_id.clone());
+        let turn = NewTurn { text, author: Some(author.clone()), knowledge_id, ..NewTurn::default() };
         let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
-        locked.finish(NewEvent::new(Action::Reply.event(), &author).with(json!({ "seq": seq }))).await
+        let mut data = json!({ "seq": seq });
+        if let Some(Suggestion { knowledge_id, edited }) = suggestion {
+            data["suggestion"] = json!({ "knowledge_id": knowledge_id, "edited": edited });
+        }
+        locked.finish(NewEvent::new(Action::Reply.event(), &author).with(data)).await
     }
 
     /// Puts a ticket together with another open one of the same customer, which goes on alone.
@@ -485,6 +506,64 @@ impl Desk {
         }
         let data = json!({ "score": rating.score, "reasons": rating.reasons });
         locked.finish(NewEvent::new("rated", "customer").with(data)).await
+    }
+
+    /// Offers a ticket that nobody has to a person. Says whether it did: somebody may have been faster.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, or nobody's it is no more.
+    pub async fn offer(&self, id: &str, agent: &str, data: Value) -> Result<bool, DeskError> {
+        let locked = self.lock(id).await?;
+        if locked.ticket.status != Status::New {
+            return Ok(false);
+        }
+        let step = Move::Assign { agent: agent.to_owned() };
+        self.advance(locked, step, &Actor::system(), None, data).await?;
+        Ok(true)
+    }
+
+    /// Puts a ticket back into its queue that `agent` did not accept, or left behind. Says whether it did: they may have come back.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn take_back(&self, id: &str, agent: &str) -> Result<bool, DeskError> {
+        let mut locked = self.lock(id).await?;
+        if locked.ticket.assignee.as_deref() != Some(agent) {
+            return Ok(false);
+        }
+        let why = if locked.ticket.accepted { "left_behind" } else { "not_accepted" };
+        if !locked.ticket.declined.iter().any(|name| name == agent) {
+            locked.ticket.declined.push(agent.to_owned());
+        }
+        self.advance(locked, Move::Return, &Actor::system(), None, json!({ "why": why, "agent": agent })).await?;
+        Ok(true)
+    }
+
+    /// Notes that a target is nearly or already missed, once for each; a missed one raises the priority. `due_at` in milliseconds
+    /// since 1970. Says whether it was not noted before.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn tell_target(
+        &self,
+        id: &str,
+        target: &str,
+        state: &str,
+        due_at: Option<i64>,
+    ) -> Result<bool, DeskError> {
+        let mut locked = self.lock(id).await?;
+        if !locked.ticket.status.is_open() || !locked.tx.add_service_level_mark(&locked.ticket, target, state).await? {
+            return Ok(false);
+        }
+        if state == "breached" {
+            locked.ticket.priority = locked.ticket.priority.raised();
+        }
+        let data = json!({ "target": target, "state": state, "due_at": due_at });
+        locked.finish(NewEvent::new("service_level", Actor::system().name()).with(data)).await?;
+        Ok(true)
     }
 
     /// The ticket as it is now, its session locked. The session always first: one order of locks, no deadlock.

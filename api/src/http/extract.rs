@@ -8,9 +8,10 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
 
-use super::AppState;
+use super::{AppState, login};
 use crate::auth::{self, Identity, Role};
 use crate::error::ApiError;
+use crate::storage::{Login, now};
 
 /// A JSON body.
 pub(super) struct ApiJson<T>(pub(super) T);
@@ -199,18 +200,54 @@ pub(super) fn number(name: &str, text: Option<&str>, default: i64, least: i64, m
     }
 }
 
-async fn identity(parts: &Parts, state: &AppState, needed: Role) -> Result<Identity, ApiError> {
-    if state.0.config.open {
-        return Ok(Identity::open());
+/// Anybody who may do anything, and the login of their browser where that is how they are known.
+pub(super) struct Visitor {
+    pub(super) identity: Identity,
+    pub(super) login: Option<Login>,
+}
+
+impl FromRequestParts<AppState> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        visitor(parts, state, Role::Caller).await
     }
-    let header = parts.headers.get(header::AUTHORIZATION).ok_or(ApiError::KeyMissing)?;
+}
+
+/// A person in their browser; a key is none.
+pub(super) struct Person(pub(super) Login);
+
+impl FromRequestParts<AppState> for Person {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        visitor(parts, state, Role::Agent).await?.login.map(Self).ok_or(ApiError::LoginNeeded)
+    }
+}
+
+/// The key of a request. A proxy may ask for a password of its own in the same header: what is no key is none.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let header = header.to_str().map_err(|_| ApiError::KeyUnknown)?;
-    let (scheme, key) = header.split_once(' ').ok_or(ApiError::KeyMissing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(ApiError::KeyMissing);
+    let bearer = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    Ok(bearer.map(|(_, key)| key.trim()))
+}
+
+async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visitor, ApiError> {
+    if state.0.config.open {
+        return Ok(Visitor { identity: Identity::open(), login: None });
     }
-    let identity = auth::identify(&state.0.storage, key.trim()).await?.ok_or(ApiError::KeyUnknown)?;
-    if identity.role < needed { Err(ApiError::Forbidden { needed }) } else { Ok(identity) }
+    let visitor = if let Some(key) = bearer(&parts.headers)? {
+        let identity = auth::identify(&state.0.storage, key).await?.ok_or(ApiError::KeyUnknown)?;
+        Visitor { identity, login: None }
+    } else if let Some(token) = login::token(&parts.headers) {
+        let login = state.0.users.logged_in(&token, now()).await?.ok_or(ApiError::LoginExpired)?;
+        login::check_csrf(&parts.method, &parts.headers, &login)?;
+        Visitor { identity: Identity::user(&login.user), login: Some(login) }
+    } else {
+        return Err(ApiError::KeyMissing);
+    };
+    if visitor.identity.role < needed { Err(ApiError::Forbidden { needed }) } else { Ok(visitor) }
 }
 
 /// Makes an extractor that lets through whoever has a role, or a larger one.
@@ -223,7 +260,7 @@ macro_rules! role {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-                Ok(Self(identity(parts, state, Role::$name).await?))
+                Ok(Self(visitor(parts, state, Role::$name).await?.identity))
             }
         }
     };
@@ -236,6 +273,10 @@ role!(
 role!(
     /// Whoever may work tickets.
     Agent
+);
+role!(
+    /// Whoever may look after agents.
+    Supervisor
 );
 role!(
     /// Whoever may manage the service.

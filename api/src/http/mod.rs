@@ -1,10 +1,13 @@
 //! The HTTP side: one router, the wrapping that every request gets, and what handlers share.
 
 mod admin;
+mod agents;
 mod chat;
+mod console;
 mod extract;
 mod health;
 mod knowledge;
+mod login;
 mod openapi;
 mod page;
 mod reports;
@@ -12,6 +15,7 @@ mod search;
 mod sessions;
 mod tickets;
 mod understand;
+mod users;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -37,6 +41,8 @@ use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::metrics;
 use crate::storage::{Storage, now};
+use crate::users::Users;
+use crate::users::addresses::Addresses;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
@@ -53,6 +59,8 @@ struct Inner {
     chat: Chat,
     desk: Desk,
     base: KnowledgeBase,
+    users: Users,
+    addresses: Addresses,
     prometheus: PrometheusHandle,
     /// One permit per accepted piece of work; whoever holds all of them knows that nothing is in work.
     permits: Arc<Semaphore>,
@@ -74,6 +82,8 @@ impl AppState {
             chat: Chat::new(engine.clone(), storage.clone()),
             desk: Desk::new(storage.clone()),
             base,
+            users: Users::new(storage.clone()),
+            addresses: Addresses::default(),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
             config,
             engine,
@@ -95,9 +105,19 @@ impl AppState {
         &self.0.storage
     }
 
+    /// All settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     /// The knowledge with its history.
     pub fn base(&self) -> &KnowledgeBase {
         &self.0.base
+    }
+
+    /// The accounts of people.
+    pub fn users(&self) -> &Users {
+        &self.0.users
     }
 
     /// From now on nothing new is accepted, and `/readyz` says so.
@@ -144,6 +164,13 @@ impl AppState {
         }
     }
 
+    /// Forgets logins that have expired.
+    pub(crate) async fn forget_logins(&self) {
+        if let Err(error) = self.0.users.forget(now()).await {
+            tracing::warn!(%error, "logins that have expired are not forgotten yet");
+        }
+    }
+
     /// The right to do one piece of work to its end, also when its caller leaves.
     fn accept(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         if self.0.stopping.load(Ordering::Relaxed) {
@@ -184,6 +211,7 @@ pub(crate) fn router(state: AppState) -> Router {
     routes
         .merge(openapi::pages(api))
         .merge(page::routes())
+        .merge(console::routes())
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -2,13 +2,18 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::PathItem;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{AppState, admin, chat, health, knowledge, reports, search, sessions, tickets, understand};
+use super::{
+    AppState, admin, agents, chat, health, knowledge, login, reports, search, sessions, tickets, understand, users,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,30 +25,51 @@ use super::{AppState, admin, chat, health, knowledge, reports, search, sessions,
     tags(
         (name = "chat", description = "Messages and sessions (role caller)"),
         (name = "tickets", description = "Sessions that people answer (role agent)"),
-        (name = "reports", description = "How the desk stands (role agent), and reports (role admin)"),
+        (name = "reports", description = "How the desk stands (role agent), and reports (role supervisor)"),
         (name = "knowledge", description = "What the knowledge holds and lacks (role agent), and what of it is served (publish and roll back: role admin)"),
         (name = "admin", description = "Model and keys (role admin)"),
+        (name = "people", description = "Accounts (role admin), and logging in with one"),
         (name = "operation", description = "Probes and numbers (no key)"),
     ),
-    modifiers(&ApiKey)
+    modifiers(&Schemes)
 )]
 struct ApiDoc;
 
-struct ApiKey;
+/// The two ways to say who one is.
+struct Schemes;
 
-impl Modify for ApiKey {
+impl Modify for Schemes {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
+        let key = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("A key made with `yingda keys create`: `yd_...`"))
             .build();
-        openapi.components.get_or_insert_default().add_security_scheme("api_key", SecurityScheme::Http(scheme));
+        let cookie = ApiKeyValue::with_description(
+            login::COOKIE,
+            "The cookie of `POST /v1/login`. Every method but GET and HEAD also wants the header `X-CSRF-Token`.",
+        );
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
+        components.add_security_scheme("login", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+/// Wherever a key is accepted, a login is.
+fn accept_logins(path: &mut PathItem) {
+    let PathItem { get, put, post, delete, patch, .. } = path;
+    let key = SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []);
+    for operation in [get, put, post, delete, patch].into_iter().flatten() {
+        if let Some(accepted) = &mut operation.security
+            && accepted.contains(&key)
+        {
+            accepted.push(SecurityRequirement::new::<_, [&str; 0], &str>("login", []));
+        }
     }
 }
 
 /// The routes and their description.
 pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(ApiDoc::openapi())
+    let (routes, mut api) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(chat::chat))
         .routes(routes!(understand::understand))
         .routes(routes!(search::search))
@@ -51,6 +77,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::list, tickets::open::open))
         .routes(routes!(tickets::search::search))
         .routes(routes!(tickets::read, tickets::remarks::amend))
+        .routes(routes!(tickets::assist::assist))
         .routes(routes!(tickets::moves::take))
         .routes(routes!(tickets::moves::assign))
         .routes(routes!(tickets::moves::transfer))
@@ -68,6 +95,9 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(reports::board))
         .routes(routes!(reports::summary))
         .routes(routes!(reports::report))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::put, agents::remove))
+        .routes(routes!(agents::presence))
         .routes(routes!(knowledge::gaps::gaps))
         .routes(routes!(knowledge::entries::list))
         .routes(routes!(knowledge::entries::read, knowledge::entries::save, knowledge::entries::remove))
@@ -82,10 +112,18 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(admin::reload))
         .routes(routes!(admin::keys, admin::create_key))
         .routes(routes!(admin::revoke_key))
+        .routes(routes!(login::log_in))
+        .routes(routes!(login::log_out))
+        .routes(routes!(login::me))
+        .routes(routes!(login::change_password))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::change))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::prometheus))
-        .split_for_parts()
+        .split_for_parts();
+    api.paths.paths.values_mut().for_each(accept_logins);
+    (routes, api)
 }
 
 /// The description as a file and as a page.

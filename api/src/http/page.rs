@@ -18,7 +18,8 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/favicon.ico", get(async || file("image/svg+xml", include_str!("../../page/icon.svg"))))
 }
 
-fn file(kind: &'static str, text: &'static str) -> Response {
+/// A file of ours, with what the browser may do with it.
+pub(super) fn file(kind: &'static str, text: &'static str) -> Response {
     let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         // The files change with the program; the browser asks each time.

@@ -1,5 +1,7 @@
 //! `/v1/desk/board` and `/v1/reports`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
@@ -10,10 +12,13 @@ use time::{Date, Month, OffsetDateTime, format_description::well_known::Rfc3339}
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::extract::{Admin, Agent, ApiPath, ApiQuery};
+use super::agents::presence_now;
+use super::extract::{Agent, ApiPath, ApiQuery, Supervisor};
 use crate::chat::checked_id;
 use crate::error::{ApiError, ErrorBody};
-use crate::storage::{Board, Cell, Column, Group, Report, ReportFilter, Span, Table, now, rfc3339};
+use crate::storage::{
+    AgentLoad, AgentRecord, Board, Cell, Column, Group, Report, ReportFilter, Span, Table, now, rfc3339,
+};
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
@@ -104,9 +109,9 @@ pub(super) struct BoardBody {
     in_progress: i64,
     /// Tickets whose customer has to say something.
     waiting_customer: i64,
-    /// How long the one that has waited longest is nobody's; null when none is.
+    /// How long the one that has waited longest is in its queue; null when there is none.
     oldest_waiting_seconds: Option<i64>,
-    /// Who has open tickets.
+    /// Who is listed at the desk or has open tickets, by name.
     agents: Vec<BoardAgent>,
 }
 
@@ -115,26 +120,38 @@ pub(super) struct BoardBody {
 pub(super) struct BoardAgent {
     /// Their name.
     name: String,
-    /// The team of all their open tickets, where that is one.
+    /// Their team; of somebody who is not listed at the desk, that of all their open tickets, where it is one.
     team: Option<String>,
-    /// Whether they are there; null where that is not known.
-    presence: Option<String>,
+    /// `online`, `away` or `offline`; null of somebody who is not listed.
+    presence: Option<&'static str>,
     /// Their open tickets.
     open: i64,
 }
 
 impl BoardBody {
-    fn new(board: Board, at: i64) -> Self {
-        let agents = board.agents.into_iter();
+    /// All who are listed at the desk, and whoever else has tickets.
+    fn new(state: &AppState, board: Board, listed: &[AgentRecord]) -> Self {
+        let mut agents: BTreeMap<String, BoardAgent> = BTreeMap::new();
+        for AgentLoad { name, team, open } in board.agents {
+            agents.insert(name.clone(), BoardAgent { name, team, presence: None, open });
+        }
+        for agent in listed {
+            let shown = agents.entry(agent.name.clone()).or_insert_with(|| BoardAgent {
+                name: agent.name.clone(),
+                team: None,
+                presence: None,
+                open: 0,
+            });
+            shown.team = Some(agent.team.clone());
+            shown.presence = Some(presence_now(state, agent).as_str());
+        }
         Self {
             waiting: board.waiting,
             assigned: board.assigned,
             in_progress: board.in_progress,
             waiting_customer: board.waiting_customer,
-            oldest_waiting_seconds: board.oldest_waiting.map(|since| ((at - since) / 1000).max(0)),
-            agents: agents
-                .map(|agent| BoardAgent { name: agent.name, team: agent.team, presence: None, open: agent.open })
-                .collect(),
+            oldest_waiting_seconds: board.oldest_waiting.map(|since| ((now() - since) / 1000).max(0)),
+            agents: agents.into_values().collect(),
         }
     }
 }
@@ -281,7 +298,7 @@ fn group(report: Report, text: Option<&str>) -> Result<Option<Group>, ApiError> 
 )]
 pub(super) async fn report(
     State(state): State<AppState>,
-    _admin: Admin,
+    _supervisor: Supervisor,
     ApiPath(name): ApiPath,
     ApiQuery(query): ApiQuery<ReportQuery>,
 ) -> Result<Response, ApiError> {
@@ -337,7 +354,7 @@ const SUMMARY: [(Report, Option<Group>); 12] = [
 )]
 pub(super) async fn summary(
     State(state): State<AppState>,
-    _admin: Admin,
+    _supervisor: Supervisor,
     ApiQuery(query): ApiQuery<ReportQuery>,
 ) -> Result<Json<SummaryBody>, ApiError> {
     let (span, filter) = (span(&query, now())?, filter(&query)?);
@@ -357,7 +374,7 @@ pub(super) async fn summary(
 
 /// Read the board
 ///
-/// How the desk stands now: tickets by state, and who has how many.
+/// How the desk stands now: tickets by state, who is there, and who has how many.
 #[utoipa::path(
     get, path = "/v1/desk/board", tag = "reports", security(("api_key" = [])),
     responses(
@@ -366,7 +383,8 @@ pub(super) async fn summary(
     )
 )]
 pub(super) async fn board(State(state): State<AppState>, _agent: Agent) -> Result<Json<BoardBody>, ApiError> {
-    Ok(Json(BoardBody::new(state.0.storage.board().await?, now())))
+    let (board, listed) = (state.0.storage.board().await?, state.0.storage.agents().await?);
+    Ok(Json(BoardBody::new(&state, board, &listed)))
 }
 
 #[cfg(test)]

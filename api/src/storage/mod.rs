@@ -1,8 +1,9 @@
-//! All that the service remembers: sessions, turns, tickets, keys. One set of SQL for SQLite and PostgreSQL.
+//! All that the service remembers: sessions, turns, tickets, keys, people. One set of SQL for SQLite and PostgreSQL.
 //!
 //! Only this module and its children write SQL. Texts come here masked. Several writes that belong together go through
 //! one [`Tx`], which the caller commits.
 
+mod agents;
 mod bulk;
 mod gaps;
 mod keys;
@@ -12,10 +13,12 @@ mod search;
 mod sessions;
 mod statement;
 mod tickets;
+mod users;
 
 use std::path::Path;
 use std::time::Duration;
 
+pub use agents::{AgentRecord, Queued};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
@@ -26,6 +29,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
 pub use statement::Item;
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
+pub use users::{Login, NewLogin, User};
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]

@@ -315,7 +315,7 @@ pub struct Board {
     pub in_progress: i64,
     /// Tickets whose customer has to say something.
     pub waiting_customer: i64,
-    /// Since when the one that has waited longest is nobody's, in milliseconds since 1970.
+    /// Since when the one that has waited longest is in its queue, in milliseconds since 1970.
     pub oldest_waiting: Option<i64>,
     /// Who has open tickets, by name.
     pub agents: Vec<AgentLoad>,
@@ -598,9 +598,7 @@ impl Storage {
     pub async fn board(&self) -> Result<Board, StorageError> {
         let mut board = Board::default();
         let states = sqlx::query(
-            "SELECT status, COUNT(*), MIN(CASE WHEN reopened = 0 THEN created_at ELSE COALESCE((\
-             SELECT MAX(e.at) FROM ticket_events e WHERE e.ticket_id = tickets.id AND e.kind = 'reopened'), created_at) END) \
-             FROM tickets WHERE status IN ('new', 'assigned', 'in_progress', 'waiting_customer') GROUP BY status",
+            "SELECT status, COUNT(*), MIN(queued_at) FROM tickets WHERE status IN ('new', 'assigned', 'in_progress', 'waiting_customer') GROUP BY status",
         )
         .fetch_all(&self.readers)
         .await?;

@@ -25,6 +25,8 @@ pub struct NewTicket {
     pub priority: Priority,
     /// Likeliest intent of the message with its probability.
     pub intent: Option<(String, f64)>,
+    /// Whether the customer is a VIP.
+    pub vip: bool,
     /// Sentiment of the message.
     pub sentiment: Option<SentimentScores>,
     /// The model that judged.
@@ -41,7 +43,7 @@ pub struct TicketEvent {
     /// Its number in the ticket, from 1.
     pub seq: i64,
     /// What: an action's [`event`](crate::desk::Action::event), or `opened`, `escalated_again`, `note`, `amended`, `linked`,
-    /// `merged_here` or `rated`.
+    /// `merged_here`, `service_level` or `rated`.
     pub kind: String,
     /// Who did it: `bot`, `customer`, `system`, or the name of a person.
     pub actor: String,
@@ -166,9 +168,12 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
         assignee_key: row.try_get("assignee_key")?,
         accepted: row.try_get::<i64, _>("accepted")? != 0,
         last_assignee: row.try_get("last_assignee")?,
+        declined: parsed(row, "declined")?,
+        vip: row.try_get::<i64, _>("vip")? != 0,
         reopened: row.try_get("reopened")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
+        queued_at: row.try_get("queued_at")?,
         assigned_at: row.try_get("assigned_at")?,
         taken_at: row.try_get("taken_at")?,
         first_reply_at: row.try_get("first_reply_at")?,
@@ -178,7 +183,7 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
 }
 
 /// A column of JSON that we wrote.
-fn parsed<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<T, StorageError> {
+pub(super) fn parsed<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<T, StorageError> {
     let text: String = row.try_get(column)?;
     serde_json::from_str(&text).map_err(|_| StorageError::Unknown { what: column, value: text })
 }
@@ -275,6 +280,37 @@ impl Storage {
         .transpose()
     }
 
+    /// Other tickets of a category that are done, newest first, with what was noted when they were resolved.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn solved(
+        &self,
+        category: &str,
+        but: &str,
+        limit: i64,
+    ) -> Result<Vec<(Ticket, Option<String>)>, StorageError> {
+        let rows = sqlx::query(
+            "SELECT t.*, (SELECT e.data FROM ticket_events e WHERE e.ticket_id = t.id AND e.kind = 'resolved' \
+             ORDER BY e.seq DESC LIMIT 1) AS resolution \
+             FROM tickets t WHERE t.category = $1 AND t.id <> $2 AND t.status IN ('resolved', 'closed') \
+             ORDER BY t.id DESC LIMIT $3",
+        )
+        .bind(category)
+        .bind(but)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let resolution: Option<String> = row.try_get("resolution")?;
+                let data: Value = resolution.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default();
+                Ok((ticket(row)?, data["note"].as_str().map(str::to_owned)))
+            })
+            .collect()
+    }
+
     /// What people put right, oldest first, with the text that was judged.
     ///
     /// # Errors
@@ -365,9 +401,9 @@ impl Tx {
         sqlx::query(
             "INSERT INTO tickets (id, session_id, source, status, reason, detail, priority, category, tags, fields, intent, \
              intent_probability, sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, \
-             accepted, reopened, created_at, updated_at, number) \
-             VALUES ($1, $2, $3, 'new', $4, $5, $6, $7, '[]', '{}', $8, $9, $10, $11, $12, $13, $14, $15, 0, 0, $16, $17, \
-             (SELECT COALESCE(MAX(number), 0) + 1 FROM tickets))",
+             accepted, declined, vip, reopened, created_at, updated_at, queued_at, number) \
+             VALUES ($1, $2, $3, 'new', $4, $5, $6, $7, '[]', '{}', $8, $9, $10, $11, $12, $13, $14, $15, 0, '[]', $16, 0, $17, \
+             $18, $19, (SELECT COALESCE(MAX(number), 0) + 1 FROM tickets))",
         )
         // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
         // hold later values of the same statement to that.
@@ -387,6 +423,8 @@ impl Tx {
         .bind(new.model.as_str())
         .bind(new.from_seq)
         .bind(new.to_seq)
+        .bind(i64::from(new.vip))
+        .bind(at)
         .bind(at)
         .bind(at)
         .execute(self.connection())
@@ -407,7 +445,8 @@ impl Tx {
         sqlx::query(
             "UPDATE tickets SET status = $2, assignee = $3, assignee_key = $4, taken_at = $5, first_reply_at = $6, \
              resolved_at = $7, updated_at = $8, priority = $9, category = $10, team = $11, tags = $12, fields = $13, \
-             merged_into = $14, accepted = $15, last_assignee = $16, reopened = $17, assigned_at = $18, closed_at = $19 \
+             merged_into = $14, accepted = $15, last_assignee = $16, reopened = $17, assigned_at = $18, closed_at = $19, \
+             queued_at = $20, declined = $21 \
              WHERE id = $1",
         )
         .bind(ticket.id.as_str())
@@ -429,6 +468,8 @@ impl Tx {
         .bind(ticket.reopened)
         .bind(ticket.assigned_at)
         .bind(ticket.closed_at)
+        .bind(ticket.queued_at)
+        .bind(serde_json::json!(ticket.declined).to_string())
         .execute(self.connection())
         .await?;
         Ok(())

@@ -239,7 +239,7 @@ const TURN_COLUMNS: [&str; 15] = [
     "author",
     "created_at",
 ];
-const TICKET_COLUMNS: [&str; 30] = [
+const TICKET_COLUMNS: [&str; 33] = [
     "id",
     "session_id",
     "source",
@@ -270,6 +270,9 @@ const TICKET_COLUMNS: [&str; 30] = [
     "closed_at",
     "assignee_key",
     "number",
+    "declined",
+    "vip",
+    "queued_at",
 ];
 const EVENT_COLUMNS: [&str; 9] = ["ticket_id", "seq", "kind", "actor", "reason", "before", "after", "data", "at"];
 
@@ -569,6 +572,9 @@ impl MadeSession {
             whole_or_none(ticket.closed_at),
             text_or_none(has_it.then_some("key")),
             Item::Whole(ticket.number),
+            text("[]"),
+            Item::Whole(0),
+            Item::Whole(ticket.opened),
         ]);
         Some(ticket.id)
     }

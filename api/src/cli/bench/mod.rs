@@ -1,6 +1,7 @@
 //! `bench`: measurements.
 
 mod desk;
+mod routing;
 mod store;
 
 use clap::Subcommand;
@@ -14,11 +15,14 @@ pub(super) enum Bench {
     Store(store::StoreFlags),
     /// Fill an empty database with a made-up desk: what lists, search and reports cost, and what the database takes
     Desk(desk::DeskFlags),
+    /// Replay a made-up day of a desk with the routing of tickets and two simpler ones: waits, VIPs, skills
+    Routing(routing::RoutingFlags),
 }
 
 pub(super) async fn run(flags: Flags, bench: Bench) -> Result<(), StartError> {
     match bench {
         Bench::Store(store) => store::run(flags, store).await,
         Bench::Desk(desk) => desk::run(flags, desk).await,
+        Bench::Routing(routing) => routing::run(&routing),
     }
 }

@@ -1,5 +1,7 @@
-//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them, [`search`] finds them.
+//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them, [`assist`] helps to answer, [`search`] finds
+//! them.
 
+pub(super) mod assist;
 pub(super) mod moves;
 pub(super) mod open;
 pub(super) mod remarks;
@@ -13,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::extract::{Agent, ApiPath, ApiQuery, cursor, number};
 use super::sessions::TurnBody;
-use crate::auth::{Identity, Role};
+use crate::auth::{Identity, IdentityKind, Role};
 use crate::chat::{IntentScore, Sentiment, checked_id, checked_text};
 use crate::desk::{Action, Actor, Priority, Rating, Status, Ticket, allowed};
 use crate::error::{ApiError, ErrorBody};
@@ -286,9 +288,10 @@ fn ticket_id(text: String) -> Result<String, ApiError> {
 
 fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
     let name = name.map(|name| checked_id("agent", name.trim().to_owned())).transpose()?;
-    // Who speaks for somebody else may do no more than an agent may.
-    let manages = name.is_none() && identity.role >= Role::Admin;
-    Ok(Actor { name, key_name: identity.name, key_id: identity.key_id, manages })
+    // Who is logged in speaks for themselves. A key may speak for somebody, and then do no more than they may.
+    let name = name.filter(|_| identity.kind != IdentityKind::User);
+    let manages = name.is_none() && identity.role >= Role::Supervisor;
+    Ok(Actor { name, key_name: identity.name, key_id: identity.id, manages })
 }
 
 /// List tickets

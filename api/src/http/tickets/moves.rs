@@ -11,7 +11,7 @@ use super::super::extract::{Agent, ApiJson, ApiPath, OptionalJson};
 use super::{TicketBody, actor, masked, ticket_id};
 use crate::auth::Identity;
 use crate::chat::{checked_id, checked_text};
-use crate::desk::Move;
+use crate::desk::{Move, Suggestion};
 use crate::error::{ApiError, ErrorBody};
 
 /// Who takes a ticket.
@@ -30,8 +30,20 @@ pub(in super::super) struct ReplyRequest {
     /// What the customer should read, 1 to 20,000 characters. Stored, and thus shown, with personal data masked.
     #[schema(example = "您好，我来帮您处理。")]
     text: String,
+    /// The suggestion that it was made from, if one was used.
+    suggestion: Option<UsedSuggestion>,
     /// Name of the person; when left out, whoever took the ticket with the same key.
     agent: Option<String>,
+}
+
+/// A suggestion that was used.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct UsedSuggestion {
+    /// The knowledge entry.
+    knowledge_id: String,
+    /// Whether the person changed its words.
+    edited: bool,
 }
 
 /// How a ticket ended.
@@ -149,8 +161,14 @@ pub(in super::super) async fn reply(
 ) -> Result<Json<TicketBody>, ApiError> {
     let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
     let text = state.0.engine.mask(&checked_text("text", request.text)?);
+    let suggestion = match request.suggestion {
+        Some(UsedSuggestion { knowledge_id, edited }) => {
+            Some(Suggestion { knowledge_id: checked_id("suggestion.knowledge_id", knowledge_id)?, edited })
+        }
+        None => None,
+    };
     let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.reply(&id, &actor, text).await?) }).await?.into()))
+    Ok(Json(state.finish(async move { Ok(desk.reply(&id, &actor, text, suggestion).await?) }).await?.into()))
 }
 
 /// Resolve a ticket

@@ -1,0 +1,79 @@
+// What happened to a ticket, in sentences.
+
+import { empty, make } from "./dom.js";
+import { FIELDS, PRIORITIES, SENTIMENTS, STATUSES, clock, reasonText, shortId } from "./words.js";
+
+const NAMES = { bot: "智能客服", customer: "客户", system: "系统", form: "客户", agent: "客服" };
+
+function valueText(name, value) {
+  if (value === null || value === undefined || value === "") return "无";
+  if (name === "status") return STATUSES[value] || value;
+  if (name === "priority") return PRIORITIES[value] || value;
+  if (name === "sentiment") return SENTIMENTS[value] || value;
+  if (name === "merged_into") return shortId(value);
+  if (value === true || value === false) return value ? "是" : "否";
+  if (Array.isArray(value)) return value.join("、") || "无";
+  if (typeof value === "object") return Object.entries(value).map(([key, inner]) => key + "：" + inner).join("、") || "无";
+  return String(value);
+}
+
+function amendments(event) {
+  const names = Object.keys(event.after || {});
+  const changes = names.map((name) =>
+    (FIELDS[name] || name) + "由「" + valueText(name, event.before[name]) + "」改为「" + valueText(name, event.after[name]) + "」");
+  // What was put right of the model's opinion alone changes nothing about the ticket.
+  for (const name of event.data?.corrected || []) if (name === "sentiment") changes.push("纠正了情绪");
+  return changes.join("，") || "没有改变内容";
+}
+
+const SENTENCES = {
+  opened: ({ data }, who) => (who === "智能客服" ? "智能客服转人工：" : who + "开出工单：") + reasonText(data.reason, data.detail),
+  escalated_again: ({ data }) => "再次转人工：" + reasonText(data.reason, data.detail),
+  customer_message: () => "客户发来消息",
+  taken: (_, who) => who + "领取了工单",
+  accepted: (_, who) => who + "接受了工单",
+  assigned: ({ after, data }, who) => who + "把工单分配给 " + valueText("assignee", after.assignee) + (data.routing ? routed(data.routing) : ""),
+  returned: ({ data }, who) =>
+    data.why === "not_accepted" ? data.agent + " 没有接受，工单回到队列" : data.why === "left_behind" ? data.agent + " 已离线，工单回到队列" : who + "把工单退回队列",
+  service_level: ({ data }) => (TARGETS[data.target] || data.target) + (data.state === "breached" ? "超时，优先级提高" : "即将超时"),
+  transferred: ({ after, before }, who) => who + "把工单转交给「" + valueText("team", after.team ?? before.team) + "」",
+  agent_reply: ({ data }, who) => who + "回复了客户" + (data.suggestion ? (data.suggestion.edited ? "（修改后采用建议）" : "（采用建议）") : ""),
+  waiting: (_, who) => who + "等待客户回复",
+  resolved: ({ data }, who) => who + "解决了工单" + (data.note ? "：" + data.note : ""),
+  closed: (_, who) => who + "关闭了工单",
+  reopened: (_, who) => who + "重新打开了工单",
+  merged: ({ after }, who) => who + "把工单合并到 " + valueText("merged_into", after.merged_into),
+  merged_here: ({ data }, who) => who + "把工单 " + shortId(data.ticket_id) + " 合并进来",
+  note: ({ data }, who) => who + "备注：" + data.text,
+  amended: (event, who) => who + "修改：" + amendments(event),
+  linked: ({ data }, who) => who + "关联了工单 " + shortId(data.ticket_id),
+  rated: ({ data }) => "客户评价 " + data.score + " 分" + (data.reasons?.length ? "：" + data.reasons.join("、") : ""),
+};
+
+const TARGETS = { first_response: "首次响应", resolution: "解决" };
+
+// Why the service gave a ticket to this person.
+function routed({ lane, skill, last_agent, overflow }) {
+  const why = [
+    lane === "vip" && "VIP 优先",
+    skill && "擅长「" + skill.name + "」",
+    last_agent && "上次服务过这位客户",
+    overflow && "原团队忙",
+  ].filter(Boolean);
+  return why.length ? "（" + why.join("，") + "）" : "";
+}
+
+// One event as a sentence. A kind that this page does not know is told as it is called.
+export function sentence(event) {
+  const who = NAMES[event.actor] || event.actor;
+  const tell = SENTENCES[event.kind] || (() => who + "：" + event.kind);
+  return tell({ before: {}, after: {}, ...event, data: event.data || {} }, who) + (event.reason ? "，原因：" + event.reason : "");
+}
+
+export function timeline(events) {
+  if (!events.length) return empty("还没有记录");
+  return make("ol", { class: "timeline" }, events.map((event) =>
+    make("li", { "data-kind": event.kind, "data-seq": event.seq },
+      make("time", { datetime: event.at }, clock(event.at)),
+      make("span", {}, sentence(event)))));
+}

@@ -1,0 +1,235 @@
+//! Offers waiting tickets to agents, takes back what nobody accepts, and tells of targets that are missed.
+//!
+//! Any number of replicas may run this: one of them holds the lease and does the work, and when it stops another goes on within
+//! seconds. All that it knows is in the database. Should two do the same for a moment, the session's lock and the ticket's state
+//! let only one of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::routing::{Agent, Assignment, Floor, Offer, Presence, Waiting, route, to_route_again};
+use super::service_level::{Course, DueState, Target};
+use super::settings::Plan;
+use super::{Desk, DeskError, DeskSettings, Status, Ticket};
+use crate::storage::{AgentRecord, Queued, Storage, new_id, now};
+
+const SECOND: i64 = 1000;
+/// The lease on this work, and for how long it is taken.
+const LEASE: &str = "dispatch";
+const LEASE_MILLISECONDS: i64 = 5 * SECOND;
+/// How often the queue is looked at, and after how many looks the targets.
+const TICK: Duration = Duration::from_secs(1);
+const TARGETS_EVERY: u32 = 5;
+
+/// Whoever does it.
+pub struct Dispatcher {
+    storage: Storage,
+    desk: Desk,
+    plan: Plan,
+    /// Tells replicas apart.
+    holder: String,
+}
+
+/// What one look at the queue did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dispatched {
+    /// Tickets that were offered.
+    pub offered: usize,
+    /// Tickets that went back to their queue.
+    pub returned: usize,
+}
+
+impl Dispatcher {
+    /// Of settings that have no [`DeskSettings::problems`].
+    pub fn new(storage: Storage, settings: DeskSettings) -> Self {
+        let desk = Desk::new(storage.clone());
+        Self { storage, desk, plan: Plan::new(settings), holder: new_id() }
+    }
+
+    /// Works for as long as it is polled. What fails is told once and tried again.
+    pub async fn run(&self) {
+        let (mut ticks, mut failing) = (0_u32, false);
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            ticks = ticks.wrapping_add(1);
+            let done = self.tick(ticks.is_multiple_of(TARGETS_EVERY)).await;
+            if let Err(error) = &done
+                && !failing
+            {
+                tracing::warn!(%error, "tickets are not given out at the moment; trying again every second");
+            }
+            failing = done.is_err();
+        }
+    }
+
+    async fn tick(&self, targets: bool) -> Result<(), DeskError> {
+        if !self.storage.take_lease(LEASE, &self.holder, now() + LEASE_MILLISECONDS).await? {
+            return Ok(());
+        }
+        if self.plan.settings.route {
+            self.dispatch(now()).await?;
+        }
+        if targets {
+            self.check_targets(now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was offered and not accepted, or left behind, and offers what waits. `now` in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn dispatch(&self, now: i64) -> Result<Dispatched, DeskError> {
+        let agents = self.storage.agents().await?;
+        let mut done = Dispatched::default();
+        if agents.is_empty() {
+            return Ok(done);
+        }
+        let held = self.storage.held_tickets().await?;
+        let floor = self.floor(&agents, &held, now);
+        for ticket in self.left(&agents, &floor, &held, now) {
+            let assignee = ticket.assignee.as_deref().unwrap_or_default();
+            done.returned += usize::from(changed(self.desk.take_back(&ticket.id, assignee).await)?);
+        }
+        let queue = self.storage.queue().await?;
+        if queue.is_empty() {
+            return Ok(done);
+        }
+        let waiting: Vec<Waiting> = queue.into_iter().map(|queued| waiting(queued, &floor)).collect();
+        for assignment in route(&floor, &waiting, &self.plan.settings.routing, now) {
+            let Assignment { ticket_id, agent_id, reason, .. } = &assignment;
+            if changed(self.desk.offer(ticket_id, agent_id, json!({ "routing": reason })).await)? {
+                self.storage.note_given(agent_id, now).await?;
+                done.offered += 1;
+            }
+        }
+        Ok(done)
+    }
+
+    fn floor(&self, agents: &[AgentRecord], held: &[Ticket], now: i64) -> Floor {
+        let units = |ticket: &Ticket| self.plan.settings.routing.load_units.of(ticket.priority);
+        let mut loads: HashMap<&str, (u32, u32)> = HashMap::new();
+        for ticket in held {
+            let (load, vip) = loads.entry(ticket.assignee.as_deref().unwrap_or_default()).or_default();
+            *load += units(ticket);
+            *vip += if ticket.vip { units(ticket) } else { 0 };
+        }
+        let silent = i64::from(self.plan.settings.offline_seconds) * SECOND;
+        let agent = |record: &AgentRecord| {
+            let (load, vip_load) = loads.get(record.name.as_str()).copied().unwrap_or_default();
+            Agent {
+                id: record.name.clone(),
+                team: record.team.clone(),
+                skills: record.skills.clone(),
+                languages: record.languages.clone(),
+                channels: record.channels.clone(),
+                capacity: record.capacity,
+                load,
+                vip_load,
+                presence: if now - record.seen_at > silent { Presence::Offline } else { record.presence },
+                shift: record.shift.as_ref().and_then(|name| self.plan.calendars.get(name).cloned()),
+                vip_lane: record.vip_lane,
+                last_given_at: record.last_given_at,
+            }
+        };
+        let teams = self.plan.teams(agents.iter().map(|agent| agent.team.as_str()));
+        Floor { agents: agents.iter().map(agent).collect(), teams }
+    }
+
+    /// Tickets that their assignee does not accept in time, or has left behind.
+    fn left<'a>(&self, agents: &[AgentRecord], floor: &Floor, held: &'a [Ticket], now: i64) -> Vec<&'a Ticket> {
+        let accept = i64::from(self.plan.settings.routing.accept_seconds) * SECOND;
+        let offers: Vec<Offer> = held
+            .iter()
+            .filter(|ticket| !ticket.accepted)
+            .map(|ticket| Offer {
+                ticket_id: ticket.id.clone(),
+                agent_id: ticket.assignee.clone().unwrap_or_default(),
+                accept_by: ticket.assigned_at.unwrap_or(0) + accept,
+            })
+            .collect();
+        let over: BTreeSet<&str> =
+            to_route_again(&offers, floor, now).into_iter().map(|offer| offer.ticket_id.as_str()).collect();
+        let abandoned = i64::from(self.plan.settings.abandoned_seconds) * SECOND;
+        let seen: HashMap<&str, i64> = agents.iter().map(|agent| (agent.name.as_str(), agent.seen_at)).collect();
+        held.iter()
+            .filter(|ticket| {
+                // Who waits for a customer need not be there.
+                let left = ticket.accepted
+                    && ticket.status != Status::WaitingCustomer
+                    && ticket
+                        .assignee
+                        .as_deref()
+                        .and_then(|name| seen.get(name))
+                        .is_some_and(|at| now - at > abandoned);
+                left || over.contains(ticket.id.as_str())
+            })
+            .collect()
+    }
+
+    /// Tells of every open ticket whose target is nearly or already missed, once each, and raises the priority of those that
+    /// missed one. Returns how many were told. `now` in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn check_targets(&self, now: i64) -> Result<usize, DeskError> {
+        let pauses = self.storage.pauses().await?;
+        let settings = &self.plan.settings;
+        let calendar = settings.calendar.as_ref().and_then(|name| self.plan.calendars.get(name));
+        let mut told = 0;
+        for ticket in self.storage.open_tickets().await? {
+            let pauses = pauses.get(&ticket.id).map_or(&[][..], Vec::as_slice);
+            // One that began again has been answered before; its resolution counts from then on.
+            let started_at = if ticket.reopened > 0 { ticket.queued_at } else { ticket.created_at };
+            for (target, name, met_at) in [
+                (Target::FirstResponse, "first_response", ticket.first_reply_at),
+                (Target::Resolution, "resolution", None),
+            ] {
+                let course = Course { started_at, met_at, pauses };
+                let due = settings.service_levels.due(target, ticket.priority, calendar.map(|c| &**c), &course, now);
+                let state = match due.state {
+                    DueState::Warning => "warning",
+                    DueState::Breached => "breached",
+                    DueState::InTime | DueState::Met | DueState::MetLate => continue,
+                };
+                told += usize::from(changed(self.desk.tell_target(&ticket.id, name, state, due.due_at).await)?);
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// Whether something was done; that somebody else was faster is no failure.
+fn changed(result: Result<bool, DeskError>) -> Result<bool, DeskError> {
+    match result {
+        Err(DeskError::NotAllowed { .. } | DeskError::NotFound { .. }) => Ok(false),
+        other => other,
+    }
+}
+
+fn waiting(queued: Queued, floor: &Floor) -> Waiting {
+    let Queued { ticket, channel, served_by } = queued;
+    let declined: BTreeSet<String> = ticket.declined.into_iter().collect();
+    // When all who are there have let it pass, it begins anew with the first.
+    let left = |agent: &Agent| agent.presence == Presence::Online && !declined.contains(&agent.id);
+    let declined = if floor.agents.iter().any(left) { declined } else { BTreeSet::new() };
+    Waiting {
+        ticket_id: ticket.id,
+        intent: ticket.intent.map(|(label, _)| label),
+        category: ticket.category,
+        language: None,
+        channel: Some(channel),
+        priority: ticket.priority,
+        vip: ticket.vip,
+        since: ticket.queued_at,
+        last_agent: ticket.last_assignee.or(served_by),
+        team: ticket.team,
+        declined,
+    }
+}

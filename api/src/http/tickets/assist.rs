@@ -1,0 +1,138 @@
+//! What helps a person to answer: suggested replies, the customer's mood, how such tickets were solved before.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use yingda_engine::Role;
+
+use super::super::AppState;
+use super::super::extract::{Agent, ApiPath};
+use super::ticket_id;
+use crate::chat::{IntentScore, Sentiment};
+use crate::error::{ApiError, ErrorBody};
+use crate::storage::rfc3339;
+
+/// Replies that are suggested, solved tickets that are shown.
+const SUGGESTIONS: usize = 3;
+const SIMILAR: i64 = 3;
+/// Turns that are looked back at.
+const TURNS: i64 = 40;
+
+/// What helps to answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct AssistBody {
+    /// The customer's message that is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answering: Option<i64>,
+    /// Its likeliest intent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intent: Option<IntentScore>,
+    /// Replies from the knowledge, likeliest first.
+    suggestions: Vec<SuggestionBody>,
+    /// How the customer felt, message by message, oldest first.
+    mood: Vec<MoodBody>,
+    /// Tickets of the same category that were solved, newest first.
+    similar: Vec<SimilarBody>,
+}
+
+/// A reply from the knowledge.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct SuggestionBody {
+    /// The knowledge entry.
+    knowledge_id: String,
+    /// Its standard question.
+    question: String,
+    /// The reply.
+    text: String,
+    /// Probability that it is right, in `[0, 1]`.
+    probability: f32,
+}
+
+/// How the customer felt.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct MoodBody {
+    /// The message.
+    seq: i64,
+    /// Its sentiment.
+    #[serde(flatten)]
+    sentiment: Sentiment,
+}
+
+/// A ticket that was solved.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct SimilarBody {
+    /// The ticket.
+    ticket_id: String,
+    /// What it was about.
+    category: String,
+    /// What was noted when it was resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_at: Option<String>,
+}
+
+/// Help with an answer
+///
+/// For the customer's last message. Say with the reply which suggestion was used.
+#[utoipa::path(
+    get, path = "/v1/tickets/{ticket_id}/assist", tag = "tickets", security(("api_key" = [])),
+    params(("ticket_id" = String, Path, description = "The ticket")),
+    responses(
+        (status = 200, description = "What helps", body = AssistBody),
+        (status = 404, description = "No such ticket", body = ErrorBody),
+    )
+)]
+pub(in super::super) async fn assist(
+    State(state): State<AppState>,
+    _agent: Agent,
+    ApiPath(id): ApiPath,
+) -> Result<Json<AssistBody>, ApiError> {
+    let id = ticket_id(id)?;
+    let storage = &state.0.storage;
+    let ticket = storage.ticket(&id).await?.ok_or(ApiError::TicketNotFound(id))?;
+    let turns = storage.last_turns(&ticket.session_id, 0, TURNS).await?;
+    let asked = turns.iter().rev().find(|turn| turn.role == Role::User);
+    let hits = match asked {
+        // Without the knowledge, or when there is too much to do, the rest still helps.
+        Some(turn) => state.0.engine.search(&turn.text, SUGGESTIONS).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no replies can be suggested");
+            Vec::new()
+        }),
+        None => Vec::new(),
+    };
+    let similar = match &ticket.category {
+        Some(category) => storage.solved(category, &ticket.id, SIMILAR).await?,
+        None => Vec::new(),
+    };
+    Ok(Json(AssistBody {
+        answering: asked.map(|turn| turn.seq),
+        intent: asked
+            .and_then(|turn| turn.intent.clone())
+            .map(|(label, probability)| IntentScore { label, probability: probability as f32 }),
+        suggestions: hits
+            .into_iter()
+            .map(|hit| SuggestionBody {
+                knowledge_id: hit.knowledge_id,
+                question: hit.question,
+                text: hit.answer,
+                probability: hit.probability,
+            })
+            .collect(),
+        mood: turns
+            .iter()
+            .filter_map(|turn| Some(MoodBody { seq: turn.seq, sentiment: turn.sentiment?.into() }))
+            .collect(),
+        similar: similar
+            .into_iter()
+            .map(|(ticket, note)| SimilarBody {
+                ticket_id: ticket.id,
+                category: ticket.category.unwrap_or_default(),
+                note,
+                resolved_at: ticket.resolved_at.map(rfc3339),
+            })
+            .collect(),
+    }))
+}

@@ -1,0 +1,535 @@
+//! The agents' console in real browsers, where `YINGDA_TEST_CHROMEDRIVER` names a chromedriver with its Chromium; and its files.
+//!
+//! `YINGDA_TEST_SCREENSHOTS` names a folder for the pictures of the console in docs/.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Once,
+    time::{Duration, Instant},
+};
+
+use axum::http::header;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yingda::{
+    Config,
+    auth::{self, Role},
+    config::{SAMPLE_KNOWLEDGE, SAMPLE_MODEL},
+    storage::now,
+    users::NewUser,
+};
+
+use crate::{
+    browser::{ALT, CONTROL, Client, ENTER, Element},
+    support::{Place, Service, root, say, with_body},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PASSWORD: &str = "correct horse";
+
+// The files.
+
+#[tokio::test]
+async fn every_file_of_the_console_is_served_and_nothing_from_elsewhere() {
+    let service = Place::sqlite().service().await;
+    let mut seen = BTreeSet::new();
+    let mut wanted = vec!["/console".to_owned()];
+    while let Some(path) = wanted.pop() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let file = service.get(&path).await;
+        assert_eq!(file.status, 200, "{path}");
+        let policy = file.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"] {
+            assert!(policy.split("; ").any(|rule| rule == part), "{path}: {policy}");
+        }
+        assert_eq!(file.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        let text = file.text();
+        for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "https://", " style=\""] {
+            assert!(!text.contains(forbidden), "{path} has {forbidden}");
+        }
+        wanted.extend(text.split('"').filter(|part| part.starts_with("/console/")).map(str::to_owned));
+        let modules = text.split('"').filter_map(|part| part.strip_prefix("./"));
+        wanted.extend(modules.map(|name| format!("/console/{name}")));
+    }
+    let shipped = std::fs::read_dir(root().join("api/console")).unwrap().count();
+    assert_eq!(seen.len(), shipped, "a file is never used: {seen:?}");
+    for missing in ["/console/other.js", "/console/..%2fpage%2fchat.js", "/console/index.html"] {
+        assert_eq!(service.get(missing).await.status, 404, "{missing}");
+    }
+}
+
+// A service on a port, and browsers.
+
+/// The program that steers Chromium; it ends with its browsers when dropped.
+struct Driver {
+    child: Child,
+    address: SocketAddr,
+    /// Where browsers keep their files; removed after them.
+    _folder: TempDir,
+}
+
+impl Driver {
+    /// `None` where the machine has none; that is said once.
+    fn start() -> Option<Self> {
+        static SAID: Once = Once::new();
+        let Some(program) = std::env::var_os("YINGDA_TEST_CHROMEDRIVER").filter(|program| !program.is_empty()) else {
+            SAID.call_once(|| say("YINGDA_TEST_CHROMEDRIVER is not set: the console is not tested in a browser"));
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        command.arg("--port=0").env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("YINGDA_TEST_CHROMEDRIVER cannot be started");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines
+            .find_map(|line| line.unwrap().split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok());
+        let port: u16 = port.expect("chromedriver does not say its port");
+        // What it says later must go somewhere, or it stops when the pipe is full.
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), _folder: folder })
+    }
+
+    /// A browser of its own: nothing is shared with the others. `phone`: one with a small screen.
+    async fn browser(&self, service: &Listening, phone: bool) -> Browser {
+        let mut options = json!({ "args": [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800", "--lang=zh-CN",
+            "--hide-scrollbars", "--force-color-profile=srgb", "--disable-background-networking",
+        ] });
+        if phone {
+            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 1.0 } });
+        }
+        let client = Client::start(&format!("http://{}", self.address), options).await;
+        Browser { client, site: format!("http://{}", service.address) }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Asked for, it ends its browsers too, also those of a test that failed.
+        if let Ok(mut stream) = TcpStream::connect(self.address) {
+            let _ = stream.write_all(b"GET /shutdown HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+            let _ = stream.set_read_timeout(Some(PATIENCE));
+            let _ = stream.read_to_end(&mut Vec::new());
+        } else {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// A service that asks who one is, on a port.
+struct Listening {
+    service: Service,
+    address: SocketAddr,
+    key: String,
+}
+
+impl Listening {
+    async fn start(mut config: Config) -> Self {
+        config.open = false;
+        let service = Service::open(config).await;
+        let key = auth::create_key(service.state.storage(), "shop", Role::Admin).await.unwrap().1;
+        for (login, name, role, team) in [
+            ("xiaowang", "小王", Role::Agent, "售前"),
+            ("xiaoli", "小李", Role::Agent, "售后"),
+            ("chen", "陈主管", Role::Admin, "管理"),
+        ] {
+            let (login, name, team) = (login.to_owned(), name.to_owned(), Some(team.to_owned()));
+            let new = NewUser { login, name, role, team, password: PASSWORD.to_owned() };
+            service.state.users().create(new, now()).await.unwrap();
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = yingda::router(service.state.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { service, address, key }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Value) -> Value {
+        let mut request = with_body(method, path, body.to_string());
+        let bearer = format!("Bearer {}", self.key).parse().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        self.service.send(request).await.ok()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.send("GET", path, Value::Null).await
+    }
+
+    async fn chat(&self, session: &str, user: &str, text: &str) -> Value {
+        let body = json!({ "session_id": session, "user_id": user, "channel": "web", "text": text });
+        self.send("POST", "/v1/chat", body).await
+    }
+}
+
+/// One person's browser.
+struct Browser {
+    client: Client,
+    site: String,
+}
+
+impl Browser {
+    async fn go(&self, path: &str) {
+        self.client.goto(&format!("{}{path}", self.site)).await;
+    }
+
+    /// What a script of the test finds in the page.
+    async fn read(&self, script: &str) -> Value {
+        self.client.execute(&format!("return {script}")).await
+    }
+
+    /// Waits until something holds in the page.
+    async fn until(&self, script: &str) {
+        let started = Instant::now();
+        while self.read(&format!("Boolean({script})")).await != json!(true) {
+            if started.elapsed() > PATIENCE {
+                panic!("never came: {script}\n{}", self.read("document.body.innerText").await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a text stands in what a selector finds.
+    async fn sees(&self, selector: &str, text: &str) {
+        let (selector, text) = (json!(selector), json!(text));
+        self.until(&format!("[...document.querySelectorAll({selector})].some((node) => node.checkVisibility() && node.textContent.includes({text}))")).await;
+    }
+
+    async fn find(&self, selector: &str) -> Element<'_> {
+        self.until(&format!("document.querySelector({0})?.checkVisibility()", json!(selector))).await;
+        self.client.find(selector).await
+    }
+
+    async fn click(&self, selector: &str) {
+        self.find(selector).await.click().await;
+    }
+
+    async fn write(&self, selector: &str, text: &str) {
+        self.find(selector).await.send_keys(text).await;
+    }
+
+    /// Presses a key wherever the page stands.
+    async fn press(&self, key: &str) {
+        self.client.active_element().await.send_keys(key).await;
+    }
+
+    async fn log_in(&self, login: &str) {
+        self.write("#log-in input[name=login]", login).await;
+        self.write("#log-in input[name=password]", &(PASSWORD.to_owned() + ENTER)).await;
+        self.until("!document.querySelector('#log-in').open").await;
+        self.find("#bar").await;
+    }
+
+    async fn panel(&self, name: &str) {
+        self.click(&format!("[data-panel={name}]")).await;
+    }
+
+    /// A picture for docs/, where somebody asked for them.
+    async fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("YINGDA_TEST_SCREENSHOTS").filter(|folder| !folder.is_empty()) else {
+            return;
+        };
+        let picture = self.client.screenshot().await;
+        std::fs::write(PathBuf::from(folder).join(name), picture).unwrap();
+    }
+
+    async fn close(self) {
+        self.client.close().await;
+    }
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+async fn turns(service: &Listening, session: &str) -> Vec<Value> {
+    service.get(&format!("/v1/sessions/{session}")).await["turns"].as_array().unwrap().clone()
+}
+
+// The story.
+
+const ANGRY: &str = "你们就是骗子!!再不退钱我打12315";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
+    let Some(driver) = Driver::start() else { return };
+    let place = Place::sqlite();
+    let service = Listening::start(Config::local(root().join(SAMPLE_MODEL), place.data())).await;
+    let entries = yingda::knowledge::read(&root().join(SAMPLE_KNOWLEDGE)).unwrap();
+    let known = entries.iter().find(|entry| entry.id == "tuikuan-03").unwrap().clone();
+    let begun = service.service.state.base().begin_replace(&entries, "test", "").await.unwrap();
+    service.service.state.base().finish(begun, |_, _| {}).await.unwrap();
+    // Others wait too.
+    for (number, words) in
+        ["想问下发票怎么开，转人工", "尺码不合适，我要人工", "收到的杯子是碎的，我要投诉", "人工客服在吗"]
+            .iter()
+            .enumerate()
+    {
+        service.chat(&format!("other-{number}"), &format!("U{}", 1000 + number), words).await;
+    }
+
+    // The bot answers, the customer gets angry, a ticket opens.
+    let customer = driver.browser(&service, false).await;
+    customer.go("/").await;
+    customer.write("#key", &(service.key.clone() + ENTER)).await;
+    customer.until("document.querySelector('#key-form').hidden").await;
+    customer.write("#text", &(known.question.clone() + ENTER)).await;
+    customer.sees(".turn.bot .bubble", &known.answer).await;
+    customer.write("#text", &(ANGRY.to_owned() + ENTER)).await;
+    customer.sees("#banner", "已转人工").await;
+    let session = string(&customer.read("sessionStorage.getItem('yingda-session')").await);
+    let ticket = string(&service.get(&format!("/v1/sessions/{session}")).await["ticket"]["ticket_id"]);
+
+    // 小王 sees it in the queue, takes it by the keyboard, and answers with a suggestion.
+    let wang = driver.browser(&service, false).await;
+    wang.go("/console#/queue/waiting").await;
+    wang.log_in("xiaowang").await;
+    let row = format!("a.ticket[data-id='{ticket}']");
+    wang.sees(&row, "负面").await;
+    assert_eq!(wang.read("document.querySelectorAll('a.ticket').length").await, 5);
+    let is_chosen = format!("document.activeElement === document.querySelector(\"{row}\")");
+    for _ in 0..5 {
+        if wang.read(&is_chosen).await == json!(false) {
+            wang.press("j").await;
+        }
+    }
+    wang.until(&is_chosen).await;
+    wang.press(ENTER).await;
+    wang.sees(".turn.user .bubble", ANGRY).await;
+    assert_eq!(wang.read("document.querySelector('form.reply').hidden").await, true, "nobody has it yet");
+    wang.click("[data-action=take]").await;
+    wang.sees(".state", "负责人 小王").await;
+    wang.find("form.reply textarea").await;
+    wang.sees(".suggestion", "采用 Alt+1").await;
+    wang.write("form.reply textarea", &(ALT.to_owned() + "1")).await;
+    let suggested = string(&wang.read("document.querySelector('.suggestion p').textContent").await);
+    let written = string(&wang.read("document.querySelector('form.reply textarea').value").await);
+    assert!(!suggested.is_empty() && written == suggested, "{written} is not {suggested}");
+    wang.picture("console-light.png").await;
+    wang.write("form.reply textarea", &(CONTROL.to_owned() + ENTER)).await;
+    wang.sees(".turn.agent .bubble", &suggested).await;
+    customer.sees(".turn.agent .bubble", &suggested).await;
+
+    // It goes to another department, with the reason.
+    wang.click("[data-action=transfer]").await;
+    wang.write("dialog input[name=team]", "售后").await;
+    wang.write("dialog textarea[name=reason]", "需要核实退款进度").await;
+    wang.click("dialog[open] button[type=submit]").await;
+    wang.sees(".state", "待领取").await;
+    wang.until("document.querySelector('form.reply').hidden").await;
+    customer.write("#text", &("在吗？".to_owned() + ENTER)).await;
+    wang.sees(".turn.user .bubble", "在吗？").await;
+
+    // 小李 takes it, answers, resolves it with a note, and closes it. On a phone it looks fine too.
+    let phone = driver.browser(&service, true).await;
+    phone.go(&format!("/console#/ticket/{ticket}")).await;
+    phone.log_in("xiaoli").await;
+    phone.sees(".turn.user .bubble", "在吗？").await;
+    phone.click("[data-action=take]").await;
+    phone.write("form.reply textarea", "您好，我是售后小李，退款今天会到账。").await;
+    phone.picture("console-phone.png").await;
+    phone.click("form.reply button[type=submit]").await;
+    customer.sees(".turn.agent .author", "小李").await;
+    phone.close().await;
+
+    let li = driver.browser(&service, false).await;
+    li.go("/console#/settings").await;
+    li.log_in("xiaoli").await;
+    li.find("#theme").await.select_by_value("dark").await.unwrap();
+    assert_eq!(li.read("document.documentElement.dataset.theme").await, "dark");
+    li.go("/console#/queue/mine").await;
+    li.click(&row).await;
+    li.sees(".turn.agent .bubble", "退款今天会到账").await;
+    li.click("[data-action=resolve]").await;
+    li.write("dialog textarea[name=note]", "已催财务，今天退款").await;
+    li.click("dialog[open] button[type=submit]").await;
+    li.sees(".state", "已解决").await;
+    customer.sees(".turn.note .bubble", "智能客服继续为您服务").await;
+    li.click("[data-action=close]").await;
+    li.sees(".state", "已关闭").await;
+    let rating = json!({ "score": 4, "reasons": ["态度好"] });
+    service.send("POST", &format!("/v1/tickets/{ticket}/rating"), rating).await;
+
+    // The bot serves again, and hands nothing over a second time.
+    customer.write("#text", &(known.question.clone() + ENTER)).await;
+    let answer = json!(known.answer);
+    customer
+        .until(&format!(
+            "[...document.querySelectorAll('.turn.bot .bubble')].filter((node) => node.textContent.includes({answer})).length === 2"
+        ))
+        .await;
+    customer.until("document.querySelector('#banner').hidden").await;
+    let turns = turns(&service, &session).await;
+    let roles: Vec<&str> = turns.iter().map(|turn| turn["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["user", "bot", "user", "bot", "agent", "user", "agent", "user", "bot"], "the bot was silent");
+    assert_eq!((&turns[3]["decision"], &turns[8]["decision"]), (&json!("escalate"), &json!("reply")));
+    let tickets = service.get(&format!("/v1/tickets?session_id={session}")).await;
+    assert_eq!(tickets["tickets"].as_array().unwrap().len(), 1, "{tickets}");
+
+    // The console tells what the service tells.
+    li.panel("timeline").await;
+    li.sees(".timeline", "客户评价 4 分：态度好").await;
+    let story = service.get(&format!("/v1/tickets/{ticket}")).await;
+    let told: Vec<&Value> = story["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    let shown = li.read("[...document.querySelectorAll('.timeline li')].map((node) => node.dataset.kind)").await;
+    assert_eq!(shown, json!(told));
+    for sentence in [
+        "智能客服转人工：",
+        "小王领取了工单",
+        "小王回复了客户（采用建议）",
+        "小王把工单转交给「售后」，原因：需要核实退款进度",
+        "客户发来消息",
+        "小李领取了工单",
+        "小李解决了工单：已催财务，今天退款",
+        "小李关闭了工单",
+    ] {
+        li.sees(".timeline li", sentence).await;
+    }
+    li.go("/console#/queue/done").await;
+    li.go(&format!("/console#/ticket/{ticket}")).await;
+    li.panel("timeline").await;
+    li.sees(".timeline", "客户评价").await;
+    li.sees(&row, "已关闭").await;
+    li.picture("console-dark.png").await;
+
+    let chen = driver.browser(&service, false).await;
+    chen.go("/console#/knowledge").await;
+    chen.log_in("chen").await;
+    chen.write("input[name=q]", &("退款".to_owned() + ENTER)).await;
+    chen.click("button.entry[data-id=tuikuan-03]").await;
+    chen.sees(".editor h2", "tuikuan-03").await;
+    chen.picture("console-knowledge.png").await;
+    chen.write("textarea[name=answer]", "（新）").await;
+    chen.click(".editor button[type=submit]").await;
+    chen.sees(".editor .pill", "有草稿").await;
+    let draft = service.get("/v1/knowledge/entries/tuikuan-03").await;
+    assert_eq!(draft["draft"]["entry"]["answer"], json!(known.answer.clone() + "（新）"));
+    assert_eq!(draft["draft"]["entry"]["similar_questions"], json!(known.similar_questions));
+    for browser in [customer, wang, li, chen] {
+        browser.close().await;
+    }
+    service.service.state.close().await;
+}
+
+// What must not happen.
+
+/// It would call itself the owner of the page if any of it ran.
+const ATTACK: &str = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script><svg onload=\"document.title='owned'\">";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_customer_writes_is_never_more_than_text() {
+    let Some(driver) = Driver::start() else { return };
+    let service = Listening::start(Place::sqlite().config()).await;
+    let profile = json!({ "会员": ATTACK });
+    let message =
+        json!({ "session_id": ATTACK, "user_id": ATTACK, "channel": "web", "profile": profile, "text": "人工" });
+    let ticket = string(&service.send("POST", "/v1/chat", message).await["ticket_id"]);
+    service.chat(ATTACK, ATTACK, ATTACK).await;
+    let act = |action: &str| format!("/v1/tickets/{ticket}{action}");
+    service.send("POST", &act("/notes"), json!({ "agent": ATTACK, "text": ATTACK })).await;
+    let change = json!({ "category": ATTACK, "tags": [ATTACK], "fields": { ATTACK: ATTACK }, "reason": ATTACK });
+    service.send("PATCH", &act(""), change).await;
+    service.send("POST", &act("/transfer"), json!({ "team": ATTACK, "reason": ATTACK })).await;
+
+    let agent = driver.browser(&service, false).await;
+    agent.go("/console#/queue/waiting").await;
+    agent.log_in("chen").await;
+    agent.sees("a.ticket strong", ATTACK).await;
+    agent.click("a.ticket").await;
+    agent.sees(".turn.user .bubble", ATTACK).await;
+    agent.sees(".ticket-head h1", ATTACK).await;
+    agent.panel("details").await;
+    agent.sees("#panel-details .facts", ATTACK).await;
+    agent.panel("timeline").await;
+    agent.sees(".timeline li", ATTACK).await;
+    let inside = agent.read("document.querySelectorAll('#desk img, #desk script, #desk svg[onload]').length").await;
+    assert_eq!(inside, 0, "something of it became an element");
+    assert_ne!(agent.client.title().await, "owned");
+    agent.close().await;
+    service.service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_offered_is_accepted_and_a_login_that_ends_costs_nothing_that_was_written() {
+    let Some(driver) = Driver::start() else { return };
+    let service = Listening::start(Place::sqlite().config()).await;
+    let ticket = string(&service.chat("s", "u", "人工").await["ticket_id"]);
+    let listed = json!({ "team": "售前", "capacity": 3 });
+    service.send("PUT", "/v1/desk/agents/小王", listed).await;
+    service
+        .send("POST", &format!("/v1/tickets/{ticket}/assign"), json!({ "to": "小王", "reason": "熟悉这位客户" }))
+        .await;
+    let agent = driver.browser(&service, false).await;
+    agent.go(&format!("/console#/ticket/{ticket}")).await;
+    agent.write("#log-in input[name=login]", "xiaowang").await;
+    agent.write("#log-in input[name=password]", &("wrong password".to_owned() + ENTER)).await;
+    agent.sees("#log-in .problem", "登录名或密码").await;
+    agent.client.refresh().await;
+    agent.log_in("xiaowang").await;
+    agent.find("#presence").await;
+    let is_online = async {
+        while service.get("/v1/desk/agents").await["agents"][0]["presence"] != "online" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_online).await.expect("the console does not say that somebody is there");
+    agent.sees(".state", "待接受").await;
+    agent.sees("[data-action=take]", "接受").await;
+    agent.click("[data-action=take]").await;
+    agent.sees(".state", "已领取").await;
+    agent.write("form.reply textarea", "请稍等，我查一下").await;
+
+    let cookie = agent.client.cookie("yingda_session").await;
+    service.service.state.users().log_out(cookie["value"].as_str().unwrap()).await.unwrap();
+    agent.sees("#log-in .quiet", "登录已失效").await;
+    agent.log_in("xiaowang").await;
+    assert_eq!(agent.read("document.querySelector('form.reply textarea').value").await, "请稍等，我查一下");
+    agent.write("form.reply textarea", &(CONTROL.to_owned() + ENTER)).await;
+    agent.sees(".turn.agent .bubble", "请稍等，我查一下").await;
+    agent.close().await;
+    service.service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_queue_is_a_few_rows_and_new_tickets_announce_themselves() {
+    let Some(driver) = Driver::start() else { return };
+    let service = Listening::start(Place::sqlite().config()).await;
+    for number in 0..260 {
+        let form = json!({ "text": format!("请联系我 {number}"), "user_id": format!("u{number}"), "priority": "low" });
+        service.send("POST", "/v1/tickets", form).await;
+    }
+    let agent = driver.browser(&service, false).await;
+    agent.go("/console#/queue/waiting").await;
+    agent.log_in("xiaowang").await;
+    agent.sees(".count", "260 张工单").await;
+    assert!(agent.read("document.querySelectorAll('a.ticket').length").await.as_i64().unwrap() < 40);
+    let oldest = string(&agent.read("document.querySelector('a.ticket[aria-posinset=\"1\"]').dataset.id").await);
+    agent.read("document.querySelector('.list').scrollTo(0, 1e6)").await;
+    agent.until("document.querySelector('a.ticket[aria-posinset=\"260\"]')").await;
+    assert!(agent.read("document.querySelectorAll('a.ticket').length").await.as_i64().unwrap() < 40);
+    assert_eq!(agent.read(&format!("document.querySelector(\"[data-id='{oldest}']\")")).await, Value::Null);
+
+    let urgent = service.chat("s", "u", "我要投诉你们").await;
+    let urgent = string(&urgent["ticket_id"]);
+    agent.until("document.title.startsWith('● 1 张新工单')").await;
+    agent.sees(".notice.news", "新工单").await;
+    agent.read("document.querySelector('.list').scrollTo(0, 0)").await;
+    agent.until(&format!("document.querySelector('a.ticket[aria-posinset=\"1\"]')?.dataset.id === '{urgent}'")).await;
+    agent.press("j").await;
+    agent.until("!document.title.startsWith('●')").await;
+
+    // What a colleague takes leaves this queue.
+    service.send("POST", &format!("/v1/tickets/{urgent}/take"), json!({ "agent": "小李" })).await;
+    agent.sees(".count", "260 张工单").await;
+    agent.until(&format!("!document.querySelector(\"[data-id='{urgent}']\")")).await;
+    agent.press("?").await;
+    agent.sees("dialog.keys", "领取工单").await;
+    agent.close().await;
+    service.service.state.close().await;
+}

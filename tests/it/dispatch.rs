@@ -1,0 +1,234 @@
+//! Offering tickets to those who are there, taking them back, and telling of missed targets, on both databases.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use yingda::{
+    desk::{Dispatched, Dispatcher, settings::DeskSettings},
+    storage::now,
+};
+
+use crate::support::{Service, on_each_database, with_body};
+
+const SECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// Lists a person at the desk, who is there.
+async fn person(service: &Service, name: &str, team: &str, skills: Value) {
+    let body = json!({ "team": team, "skills": skills, "capacity": 2 });
+    service.send(with_body("PUT", &format!("/v1/desk/agents/{name}"), body.to_string())).await.ok();
+    presence(service, name, "online").await;
+}
+
+async fn presence(service: &Service, name: &str, presence: &str) {
+    let body = json!({ "agent": name, "presence": presence });
+    assert_eq!(service.send(with_body("PUT", "/v1/me/presence", body.to_string())).await.status, 204);
+}
+
+fn dispatcher(service: &Service, settings: DeskSettings) -> Dispatcher {
+    Dispatcher::new(service.state.storage().clone(), settings)
+}
+
+/// A ticket about something.
+async fn ticket(service: &Service, session: &str, category: &str) -> String {
+    let opened = service.post("/v1/chat", json!({ "session_id": session, "text": "人工" })).await.ok();
+    let id = opened["ticket_id"].as_str().unwrap().to_owned();
+    let body = json!({ "category": category }).to_string();
+    service.send(with_body("PATCH", &format!("/v1/tickets/{id}"), body)).await.ok();
+    id
+}
+
+async fn read(service: &Service, ticket: &str) -> Value {
+    service.get(&format!("/v1/tickets/{ticket}")).await.ok()
+}
+
+/// How often something happened to a ticket.
+fn count(ticket: &Value, kind: &str) -> usize {
+    ticket["events"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count()
+}
+
+#[tokio::test]
+async fn a_ticket_is_offered_to_who_can_and_goes_on_when_they_do_not_take_it() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let dispatcher = dispatcher(&service, DeskSettings::default());
+        let refund = ticket(&service, "s1", "退款").await;
+        assert_eq!(dispatcher.dispatch(now()).await.unwrap(), Dispatched::default(), "nobody works here yet");
+
+        person(&service, "小王", "售后", json!({ "退款": 3 })).await;
+        person(&service, "小李", "售前", json!({ "物流查询": 3 })).await;
+        presence(&service, "小王", "away").await;
+        presence(&service, "小李", "offline").await;
+        assert_eq!(dispatcher.dispatch(now()).await.unwrap(), Dispatched::default(), "nobody is there");
+
+        presence(&service, "小王", "online").await;
+        presence(&service, "小李", "online").await;
+        let parcel = ticket(&service, "s2", "物流查询").await;
+        assert_eq!(dispatcher.dispatch(now()).await.unwrap(), Dispatched { offered: 2, returned: 0 });
+        let offered = read(&service, &refund).await;
+        assert_eq!((&offered["assignee"], &offered["accepted"]), (&json!("小王"), &json!(false)));
+        assert_eq!(read(&service, &parcel).await["assignee"], "小李");
+        let why = &offered["events"].as_array().unwrap().last().unwrap()["data"]["routing"];
+        assert_eq!((&why["skill"]["name"], &why["skill"]["level"]), (&json!("退款"), &json!(3)), "{why}");
+        assert_eq!(service.session("s1").await["owner_agent"], "小王");
+
+        service.act(&parcel, "take", json!({ "agent": "小李" })).await.ok();
+        let accept = i64::from(DeskSettings::default().routing.accept_seconds) * SECOND;
+        let later = now() + accept + SECOND;
+        presence(&service, "小李", "online").await;
+        let done = dispatcher.dispatch(later.min(now() + 44 * SECOND)).await.unwrap();
+        assert_eq!(done, Dispatched { offered: 1, returned: 1 }, "one did not take it, the other gets it");
+        assert_eq!(read(&service, &refund).await["assignee"], "小李");
+        assert_eq!(read(&service, &parcel).await["assignee"], "小李", "what was taken stays");
+        let words = json!({ "agent": "小王", "text": "我来吧" });
+        assert_eq!(service.act(&refund, "reply", words).await.refusal(), (403, "not_assignee".to_owned()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_is_not_heard_of_counts_as_gone_and_their_work_goes_back() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let settings = DeskSettings::default();
+        let (silent, abandoned) = (i64::from(settings.offline_seconds), i64::from(settings.abandoned_seconds));
+        let dispatcher = dispatcher(&service, settings);
+        person(&service, "小王", "售后", json!({})).await;
+        let taken = ticket(&service, "s1", "退款").await;
+        let asked = ticket(&service, "s2", "退款").await;
+        for id in [&taken, &asked] {
+            service.act(id, "take", json!({ "agent": "小王" })).await.ok();
+        }
+        service.act(&asked, "wait", json!({ "agent": "小王" })).await.ok();
+        let open = ticket(&service, "s3", "退款").await;
+        let gone = now() + (silent + 1) * SECOND;
+        assert_eq!(dispatcher.dispatch(gone).await.unwrap(), Dispatched::default(), "no more work for who is silent");
+        assert_eq!(read(&service, &open).await["status"], "new");
+        let given_up = now() + (abandoned + 1) * SECOND;
+        assert_eq!(dispatcher.dispatch(given_up).await.unwrap(), Dispatched { offered: 0, returned: 1 });
+        assert_eq!(read(&service, &taken).await["status"], "new");
+        assert_eq!(read(&service, &asked).await["assignee"], "小王", "who waits for a customer need not be there");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_offer_each_ticket_once() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        for number in 0..10 {
+            person(&service, &format!("客服{number}"), "售后", json!({})).await;
+        }
+        let mut tickets = Vec::new();
+        for number in 0..12 {
+            tickets.push(ticket(&service, &format!("s{number}"), "退款").await);
+        }
+        let (one, two) = (dispatcher(&service, DeskSettings::default()), dispatcher(&service, DeskSettings::default()));
+        let at = now();
+        let (a, b) = tokio::join!(one.dispatch(at), two.dispatch(at));
+        assert_eq!(a.unwrap().offered + b.unwrap().offered, 12, "each is offered by one of them");
+        for id in &tickets {
+            let ticket = read(&service, id).await;
+            assert_eq!((&ticket["status"], count(&ticket, "assigned")), (&json!("assigned"), 1), "{ticket}");
+        }
+
+        let storage = service.state.storage();
+        assert!(storage.take_lease("dispatch", "one", now() + MINUTE).await.unwrap());
+        assert!(!storage.take_lease("dispatch", "two", now() + MINUTE).await.unwrap(), "one at a time");
+        assert!(storage.take_lease("dispatch", "one", now() - SECOND).await.unwrap(), "it may keep it, or let it go");
+        assert!(storage.take_lease("dispatch", "two", now() + MINUTE).await.unwrap(), "whose time is over has lost it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missed_target_is_told_once_and_waiting_for_the_customer_does_not_count() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let (one, two) = (dispatcher(&service, DeskSettings::default()), dispatcher(&service, DeskSettings::default()));
+        let levels = DeskSettings::default().service_levels;
+        let first = i64::from(levels.medium.first_response_minutes) * MINUTE;
+        let resolution = i64::from(levels.medium.resolution_minutes) * MINUTE;
+        let late = ticket(&service, "s1", "退款").await;
+        let answered = ticket(&service, "s2", "退款").await;
+        let waiting = ticket(&service, "s3", "退款").await;
+        for id in [&answered, &waiting] {
+            service.act(id, "take", json!({ "agent": "小王" })).await.ok();
+            service.act(id, "reply", json!({ "agent": "小王", "text": "您好" })).await.ok();
+        }
+        service.act(&waiting, "wait", json!({ "agent": "小王" })).await.ok();
+
+        assert_eq!(one.check_targets(now()).await.unwrap(), 0);
+        assert_eq!(one.check_targets(now() + first * 9 / 10).await.unwrap(), 1, "a warning");
+        assert_eq!(two.check_targets(now() + first * 9 / 10).await.unwrap(), 0, "told already");
+        assert_eq!(two.check_targets(now() + first + MINUTE).await.unwrap(), 1, "a breach");
+        let ticket = read(&service, &late).await;
+        assert_eq!(ticket["priority"], "high", "what is late comes sooner");
+        let told: Vec<(Value, Value)> = ticket["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["kind"] == "service_level")
+            .map(|event| (event["data"]["target"].clone(), event["data"]["state"].clone()))
+            .collect();
+        assert_eq!(told, [(json!("first_response"), json!("warning")), (json!("first_response"), json!("breached"))]);
+
+        one.check_targets(now() + resolution + MINUTE).await.unwrap();
+        let mut breached = BTreeMap::new();
+        for (name, id) in [("late", &late), ("answered", &answered), ("waiting", &waiting)] {
+            breached.insert(name, count(&read(&service, id).await, "service_level"));
+        }
+        assert!(breached["late"] >= 3 && breached["answered"] == 1, "{breached:?}");
+        assert_eq!(breached["waiting"], 0, "the clock stood still");
+        assert_eq!(two.check_targets(now() + resolution + MINUTE).await.unwrap(), 0, "a restart tells nothing twice");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_works_at_the_desk_is_checked() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let put = async |body: Value| service.send(with_body("PUT", "/v1/desk/agents/小王", body.to_string())).await;
+        put(json!({ "team": "售后", "capacity": 0 })).await.refuses("capacity");
+        put(json!({ "team": "", "capacity": 2 })).await.refuses("team");
+        put(json!({ "team": "售后", "capacity": 2, "skills": { "退款": 4 } })).await.refuses("skills.退款");
+        put(json!({ "team": "售后", "capacity": 2, "shift": "夜班" })).await.refuses("shift");
+        let body = json!({ "presence": "online", "agent": "小王" }).to_string();
+        let unknown = service.send(with_body("PUT", "/v1/me/presence", body)).await;
+        assert_eq!(unknown.refusal(), (404, "agent_not_found".to_owned()));
+        put(json!({ "team": "售后", "capacity": 2 })).await.ok();
+        assert_eq!(service.get("/v1/desk/agents").await.ok()["agents"][0]["presence"], "offline");
+        presence(&service, "小王", "online").await;
+        put(json!({ "team": "售前", "capacity": 3 })).await.ok();
+        let listed = service.get("/v1/desk/agents").await.ok()["agents"][0].clone();
+        assert_eq!((&listed["team"], &listed["presence"]), (&json!("售前"), &json!("online")), "presence stays");
+        let gone = service.send(crate::support::request("DELETE", "/v1/desk/agents/%E5%B0%8F%E7%8E%8B")).await;
+        assert_eq!(gone.status, 204);
+        assert_eq!(service.get("/v1/desk/agents").await.ok()["agents"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn help_with_an_answer_knows_the_knowledge_the_mood_and_what_helped_before() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        service.index().await;
+        let solved = ticket(&service, "old", "退货").await;
+        service.act(&solved, "take", json!({ "agent": "小王" })).await.ok();
+        service.act(&solved, "resolve", json!({ "agent": "小王", "note": "已补发" })).await.ok();
+        let open = ticket(&service, "s", "退货").await;
+        service.chat("s", "怎么申请退货？").await;
+        let help = service.get(&format!("/v1/tickets/{open}/assist")).await.ok();
+        assert_eq!(help["suggestions"][0]["knowledge_id"], "k-return", "{help}");
+        assert_eq!(help["mood"].as_array().unwrap().len(), 2);
+        assert_eq!((&help["similar"][0]["ticket_id"], &help["similar"][0]["note"]), (&json!(solved), &json!("已补发")));
+        service.act(&open, "take", json!({ "agent": "小王" })).await.ok();
+        let used = json!({ "knowledge_id": "k-return", "edited": true });
+        service.act(&open, "reply", json!({ "agent": "小王", "text": "好的", "suggestion": used })).await.ok();
+        let story = read(&service, &open).await;
+        assert_eq!(story["events"].as_array().unwrap().last().unwrap()["data"]["suggestion"], used);
+    })
+    .await;
+}
