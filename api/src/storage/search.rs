@@ -225,6 +225,8 @@ impl Storage {
                 }
             }
             match places.last() {
+                // What is found need not be found again in the rest of the ticket.
+                Some(last) if places.len() == AT_ONCE && tickets.is_empty() => before = last / PLACES * PLACES,
                 Some(last) if places.len() == AT_ONCE => before = *last,
                 _ => return Ok(page),
             }
