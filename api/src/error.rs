@@ -122,6 +122,9 @@ pub enum ApiError {
     /// No such release.
     #[error("no release {0}")]
     ReleaseNotFound(String),
+    /// No such report.
+    #[error("no such report")]
+    ReportNotFound,
     /// Somebody else wrote the entry meanwhile.
     #[error("entry {id} has version {found}")]
     EntryChanged {
@@ -269,6 +272,7 @@ impl ApiError {
             Self::KeyNotFound(_) => ("key_not_found", StatusCode::NOT_FOUND),
             Self::EntryNotFound(_) => ("entry_not_found", StatusCode::NOT_FOUND),
             Self::ReleaseNotFound(_) => ("release_not_found", StatusCode::NOT_FOUND),
+            Self::ReportNotFound => ("report_not_found", StatusCode::NOT_FOUND),
             Self::EntryChanged { .. } => ("entry_changed", StatusCode::CONFLICT),
             Self::NothingToPublish => ("nothing_to_publish", StatusCode::CONFLICT),
             Self::PublishingNow(_) => ("publishing_now", StatusCode::CONFLICT),
@@ -362,6 +366,7 @@ impl ApiError {
             Self::EntryNotFound(id) => {
                 (format!("没有编号为 {id} 的知识"), "请用 GET /v1/knowledge/entries 查看现有知识。")
             }
+            Self::ReportNotFound => ("没有这张报表".into(), "报表的名称见 /docs 中的 /v1/reports/{name}。"),
             Self::ReleaseNotFound(number) => {
                 (format!("没有可用的发布版本 {number}"), "请用 GET /v1/knowledge/releases 查看已发布的版本。")
             }
@@ -596,6 +601,7 @@ mod tests {
             (ApiError::NotRated("it is not done"), "not_rated", 409),
             (ApiError::EntryNotFound("1".into()), "entry_not_found", 404),
             (ApiError::ReleaseNotFound("1".into()), "release_not_found", 404),
+            (ApiError::ReportNotFound, "report_not_found", 404),
             (ApiError::EntryChanged { id: "1".into(), found: 2 }, "entry_changed", 409),
             (ApiError::NothingToPublish, "nothing_to_publish", 409),
             (ApiError::PublishingNow(1), "publishing_now", 409),

@@ -19,6 +19,7 @@ mod notebooks;
 mod path;
 mod policy;
 mod qdrant_stand_in;
+mod reports;
 mod routing;
 mod sample;
 mod service;

@@ -502,7 +502,11 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/knowledge/publish", "{}", Some(Role::Admin)),
     ("POST", "/v1/knowledge/rollback", r#"{"release": 1}"#, Some(Role::Admin)),
     ("GET", "/v1/tickets", "", Some(Role::Agent)),
+    ("GET", "/v1/tickets/search", "", Some(Role::Agent)),
     ("GET", "/v1/tickets/{ticket_id}", "", Some(Role::Agent)),
+    ("GET", "/v1/desk/board", "", Some(Role::Agent)),
+    ("GET", "/v1/reports/summary", "", Some(Role::Supervisor)),
+    ("GET", "/v1/reports/{name}", "", Some(Role::Supervisor)),
     ("POST", "/v1/tickets/{ticket_id}/take", "{}", Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/reply", r#"{"text": "您好"}"#, Some(Role::Agent)),
     ("POST", "/v1/tickets/{ticket_id}/resolve", "{}", Some(Role::Agent)),
@@ -949,6 +953,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::NothingToPublish, "nothing_to_publish", 409),
         (ApiError::PublishingNow(2), "publishing_now", 409),
         (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
+        (ApiError::ReportNotFound, "report_not_found", 404),
         (ApiError::StoreUnavailable("x".into()), "store_unavailable", 503),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
@@ -977,6 +982,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
             ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
+            ApiError::ReportNotFound => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1002,7 +1008,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 49);
+    assert_eq!(seen.len(), 50);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

@@ -91,9 +91,14 @@ pub(super) struct PresenceRequest {
     agent: Option<String>,
 }
 
-fn body(state: &AppState, agent: AgentRecord) -> AgentBody {
+/// Whether somebody is there: what they last said, unless that is too long ago.
+pub(super) fn presence_now(state: &AppState, agent: &AgentRecord) -> Presence {
     let silent = i64::from(state.0.config.desk.offline_seconds) * 1000;
-    let presence = if now() - agent.seen_at > silent { Presence::Offline } else { agent.presence };
+    if now() - agent.seen_at > silent { Presence::Offline } else { agent.presence }
+}
+
+fn body(state: &AppState, agent: AgentRecord) -> AgentBody {
+    let presence = presence_now(state, &agent);
     AgentBody {
         name: agent.name,
         team: agent.team,

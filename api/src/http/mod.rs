@@ -10,6 +10,7 @@ mod knowledge;
 mod login;
 mod openapi;
 mod page;
+mod reports;
 mod search;
 mod sessions;
 mod tickets;
@@ -153,6 +154,13 @@ impl AppState {
         let before = now() - PATIENCE_MINUTES * 60_000;
         if let Err(error) = self.0.storage.forget_flows(before).await {
             tracing::warn!(%error, "flows that wait no longer are not forgotten yet");
+        }
+    }
+
+    /// Counts the turns of hours that are over, for the reports.
+    pub(crate) async fn count_finished_hours(&self) {
+        if let Err(error) = self.0.storage.count_finished_hours().await {
+            tracing::warn!(%error, "hours that are over are not counted yet");
         }
     }
 

@@ -11,7 +11,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{AppState, admin, agents, chat, health, knowledge, login, search, sessions, tickets, understand, users};
+use super::{
+    AppState, admin, agents, chat, health, knowledge, login, reports, search, sessions, tickets, understand, users,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +25,7 @@ use super::{AppState, admin, agents, chat, health, knowledge, login, search, ses
     tags(
         (name = "chat", description = "Messages and sessions (role caller)"),
         (name = "tickets", description = "Sessions that people answer (role agent)"),
+        (name = "reports", description = "How the desk stands (role agent), and reports (role supervisor)"),
         (name = "knowledge", description = "What the knowledge holds and lacks (role agent), and what of it is served (publish and roll back: role admin)"),
         (name = "admin", description = "Model and keys (role admin)"),
         (name = "people", description = "Accounts (role admin), and logging in with one"),
@@ -72,6 +75,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(search::search))
         .routes(routes!(sessions::session))
         .routes(routes!(tickets::list, tickets::open::open))
+        .routes(routes!(tickets::search::search))
         .routes(routes!(tickets::read, tickets::remarks::amend))
         .routes(routes!(tickets::assist::assist))
         .routes(routes!(tickets::moves::take))
@@ -88,6 +92,9 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::remarks::link))
         .routes(routes!(tickets::remarks::rate))
         .routes(routes!(tickets::remarks::corrections))
+        .routes(routes!(reports::board))
+        .routes(routes!(reports::summary))
+        .routes(routes!(reports::report))
         .routes(routes!(agents::list))
         .routes(routes!(agents::put, agents::remove))
         .routes(routes!(agents::presence))

@@ -4,10 +4,14 @@
 //! one [`Tx`], which the caller commits.
 
 mod agents;
+mod bulk;
 mod gaps;
 mod keys;
 mod knowledge;
+mod reports;
+mod search;
 mod sessions;
+mod statement;
 mod tickets;
 mod users;
 
@@ -18,9 +22,12 @@ pub use agents::{AgentRecord, Queued};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
+pub use reports::{AgentLoad, Board, Cell, Column, Group, Report, ReportFilter, Span, Table};
+pub use search::{Found, FoundPage, Place, SEARCHED};
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
+pub use statement::Item;
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
 pub use users::{Login, NewLogin, User};
 
@@ -182,6 +189,7 @@ impl Storage {
             .run(&storage.writer)
             .await
             .map_err(|source| StorageError::Migrate { database: shown(url), source })?;
+        storage.prepare_search().await?;
         Ok(storage)
     }
 

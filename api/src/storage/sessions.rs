@@ -315,6 +315,10 @@ impl Tx {
         let at = now();
         let seq = session.last_seq + 1;
         let (intent, probability) = turn.intent.unzip();
+        let answered = role == Role::Bot && turn.decision.as_deref() == Some("reply");
+        if session.owner == Owner::Agent {
+            self.index_turn(&session.id, seq, &turn.text).await?;
+        }
         sqlx::query(
             "INSERT INTO turns (id, session_id, seq, role, text_masked, message_id, response_json, \
              sentiment_negative, sentiment_neutral, sentiment_positive, intent, intent_probability, \
@@ -348,12 +352,18 @@ impl Tx {
         .bind(at)
         .execute(self.connection())
         .await?;
-        sqlx::query("UPDATE sessions SET last_seq = $2, updated_at = $3 WHERE id = $1")
-            .bind(session.id.as_str())
-            .bind(seq)
-            .bind(at)
-            .execute(self.connection())
-            .await?;
+        sqlx::query(
+            "UPDATE sessions SET last_seq = $2, updated_at = $3, answered_at = COALESCE(answered_at, $4) WHERE id = $1",
+        )
+        .bind(session.id.as_str())
+        .bind(seq)
+        .bind(at)
+        .bind(answered.then_some(at))
+        .execute(self.connection())
+        .await?;
+        if answered {
+            self.count_answer(&session.id, seq - 1, at).await?;
+        }
         session.last_seq = seq;
         Ok(seq)
     }

@@ -2,10 +2,11 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sqlx::any::{Any, AnyRow};
-use sqlx::{AssertSqlSafe, QueryBuilder, Row};
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 use yingda_engine::SentimentScores;
 
+use super::statement::Statement;
 use super::{Storage, StorageError, Tx, new_id, now, sentiment};
 use crate::desk::{Priority, Rating, Status, Ticket};
 
@@ -224,15 +225,10 @@ impl Storage {
         limit: i64,
     ) -> Result<Vec<Ticket>, StorageError> {
         // Ids are UUID v7: they sort by the time they were made. `g` sorts behind all of them, in any locale.
-        let mut sql = QueryBuilder::<Any>::new("SELECT * FROM tickets WHERE id < ");
-        sql.push_bind(before.unwrap_or("g").to_owned());
+        let mut sql = Statement::new("SELECT * FROM tickets WHERE id < ");
+        sql.push_bind(before.unwrap_or("g"));
         if !filter.statuses.is_empty() {
-            sql.push(" AND status IN (");
-            let mut listed = sql.separated(", ");
-            filter.statuses.iter().for_each(|status| {
-                listed.push_bind(status.as_str());
-            });
-            sql.push(")");
+            sql.push(" AND status IN (").push_list(filter.statuses.iter().map(|status| status.as_str())).push(")");
         }
         let fields = [
             ("priority", filter.priority.map(|priority| priority.as_str().to_owned())),
@@ -405,9 +401,9 @@ impl Tx {
         sqlx::query(
             "INSERT INTO tickets (id, session_id, source, status, reason, detail, priority, category, tags, fields, intent, \
              intent_probability, sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, \
-             accepted, declined, vip, reopened, created_at, updated_at, queued_at) \
+             accepted, declined, vip, reopened, created_at, updated_at, queued_at, number) \
              VALUES ($1, $2, $3, 'new', $4, $5, $6, $7, '[]', '{}', $8, $9, $10, $11, $12, $13, $14, $15, 0, '[]', $16, 0, $17, \
-             $18, $19)",
+             $18, $19, (SELECT COALESCE(MAX(number), 0) + 1 FROM tickets))",
         )
         // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
         // hold later values of the same statement to that.
@@ -434,7 +430,10 @@ impl Tx {
         .execute(self.connection())
         .await?;
         let row = sqlx::query("SELECT * FROM tickets WHERE id = $1").bind(id).fetch_one(self.connection()).await?;
-        ticket(&row)
+        let ticket = ticket(&row)?;
+        self.index_earlier_turns(&ticket).await?;
+        self.count_handover(&ticket.session_id, at).await?;
+        Ok(ticket)
     }
 
     /// Stores what may change of a ticket.
@@ -482,6 +481,7 @@ impl Tx {
     ///
     /// When the database fails.
     pub async fn add_ticket_event(&mut self, ticket_id: &str, event: NewEvent) -> Result<(), StorageError> {
+        let says = event.reason.is_some() || matches!(event.kind, "opened" | "amended" | "note" | "resolved");
         sqlx::query(
             "INSERT INTO ticket_events (ticket_id, seq, kind, actor, reason, before, after, data, at) \
              SELECT $1, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6, $7, $8, $9 FROM ticket_events WHERE ticket_id = $2",
@@ -497,7 +497,10 @@ impl Tx {
         .bind(now())
         .execute(self.connection())
         .await?;
-        Ok(())
+        if says {
+            self.index_last_event(ticket_id).await?;
+        }
+        self.count_event(ticket_id, event.kind).await
     }
 
     /// Keeps what a person put right.

@@ -99,7 +99,7 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
             folder.display()
         )));
     }
-    let entries = made_up(flags, 0)?
+    let entries = made_up(&flags.like, flags.seed, 0)?
         .take(flags.entries)
         .enumerate()
         .map(|(number, question)| KnowledgeEntry {
@@ -149,7 +149,7 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
 }
 
 async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
-    let questions: Vec<String> = made_up(flags, 1)?.take(flags.questions.max(500)).collect();
+    let questions: Vec<String> = made_up(&flags.like, flags.seed, 1)?.take(flags.questions.max(500)).collect();
     let started = Instant::now();
     let engine = Engine::open(config.engine()).await?;
     engine.search(&questions[0], 10).await?;
@@ -248,7 +248,7 @@ async fn latency(engine: &Engine, asked: &[SearchQuery], callers: usize, seconds
 
 /// The same latencies while entries are changed and published, a release a second.
 async fn while_writing(engine: &Engine, asked: &[SearchQuery], flags: &StoreFlags) -> Result<Writing, StartError> {
-    let mut texts = made_up(flags, 2)?;
+    let mut texts = made_up(&flags.like, flags.seed, 2)?;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn({
         let (engine, stop) = (engine.clone(), Arc::clone(&stop));
@@ -286,8 +286,8 @@ async fn while_writing(engine: &Engine, asked: &[SearchQuery], flags: &StoreFlag
 }
 
 /// Texts whose characters follow each other as in the wordings of a knowledge file; endless, the same for the same seed.
-fn made_up(flags: &StoreFlags, stream: u64) -> Result<impl Iterator<Item = String>, StartError> {
-    let entries = knowledge::read(&flags.like)?;
+pub(super) fn made_up(like: &Path, seed: u64, stream: u64) -> Result<impl Iterator<Item = String> + use<>, StartError> {
+    let entries = knowledge::read(like)?;
     let mut after: std::collections::BTreeMap<Option<char>, Vec<char>> = std::collections::BTreeMap::new();
     for wording in entries.iter().flat_map(|entry| std::iter::once(&entry.question).chain(&entry.similar_questions)) {
         let mut last = None;
@@ -296,7 +296,7 @@ fn made_up(flags: &StoreFlags, stream: u64) -> Result<impl Iterator<Item = Strin
             last = Some(character);
         }
     }
-    let mut random = StdRng::seed_from_u64(flags.seed ^ (stream << 32));
+    let mut random = StdRng::seed_from_u64(seed ^ (stream << 32));
     Ok(std::iter::from_fn(move || {
         let length = random.random_range(6..=24);
         let (mut text, mut last) = (String::new(), None);
@@ -310,7 +310,7 @@ fn made_up(flags: &StoreFlags, stream: u64) -> Result<impl Iterator<Item = Strin
     }))
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -1,10 +1,11 @@
-//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them, [`assist`]
-//! helps to answer.
+//! `/v1/tickets`: list and read here; [`open`], [`moves`] and [`remarks`] change them, [`assist`] helps to answer, [`search`] finds
+//! them.
 
 pub(super) mod assist;
 pub(super) mod moves;
 pub(super) mod open;
 pub(super) mod remarks;
+pub(super) mod search;
 
 use axum::Json;
 use axum::extract::State;
