@@ -629,7 +629,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 49);
+        assert_eq!(all.len(), 50);
     }
 
     #[test]
