@@ -19,11 +19,6 @@ export class Failure extends Error {
     this.status = status;
     this.hint = hint;
   }
-
-  // The service is older than this page's wish: it has no such address.
-  get isMissingRoute() {
-    return this.code === "not_found" || this.code === "method_not_allowed";
-  }
 }
 
 // Says what lets a person log in again: a function whose promise is kept once they have.

@@ -6,8 +6,6 @@ import { attempt, say } from "./notice.js";
 import { poll } from "./poll.js";
 import { PRESENCES, STATUSES, span } from "./words.js";
 
-const ADDRESS = "/v1/desk/board";
-
 const tile = (label, value, alarm) => make("div", { class: "tile" + (alarm ? " alarm" : "") }, make("span", {}, label), make("strong", {}, value));
 
 // Longer than this, in seconds, nobody should have to wait.
@@ -20,18 +18,11 @@ export function showBoard(container) {
   const agents = make("div");
   container.replaceChildren(make("div", { class: "sheet" }, make("h1", {}, "实时看板"), tiles, agents));
   return poll(5000, async () => {
-    let board;
-    try {
-      board = await get(ADDRESS);
-    } catch (failure) {
-      if (!failure.isMissingRoute) throw failure;
-      tiles.replaceChildren(empty("此版本的服务没有看板。"));
-      return;
-    }
+    const board = await get("/v1/desk/board");
     const oldest = board.oldest_waiting_seconds;
     tiles.replaceChildren(
       tile(STATUSES.new, board.waiting, board.waiting > 0 && oldest > LONG),
-      tile("最久已等", oldest === null || oldest === undefined ? "无" : span(oldest), oldest > LONG),
+      tile("最久已等", oldest === null ? "无" : span(oldest), oldest > LONG),
       tile(STATUSES.assigned, board.assigned),
       tile(STATUSES.in_progress, board.in_progress),
       tile(STATUSES.waiting_customer, board.waiting_customer));

@@ -412,6 +412,14 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     let draft = service.get("/v1/knowledge/entries/tuikuan-03").await;
     assert_eq!(draft["draft"]["entry"]["answer"], json!(known.answer.clone() + "（新）"));
     assert_eq!(draft["draft"]["entry"]["similar_questions"], json!(known.similar_questions));
+    chen.go("/console#/board").await;
+    chen.sees(".tile", "待领取4").await;
+    chen.go("/console#/reports").await;
+    chen.sees(".report .card", "工单").await;
+    chen.find(".report svg.bars").await;
+    chen.go("/console#/users").await;
+    chen.sees("td", "xiaowang").await;
+    assert_eq!(chen.read("document.querySelectorAll('.notice.alarm').length").await, 0);
     for browser in [customer, wang, li, chen] {
         browser.close().await;
     }
