@@ -9,6 +9,7 @@ import { askForLogIn } from "./login.js";
 import { attempt, watch } from "./notice.js";
 import { startQueue } from "./queue.js";
 import { showReports } from "./reports.js";
+import { showSearch } from "./search.js";
 import { applyTheme, showSettings } from "./settings.js";
 import { showTicket } from "./ticket.js";
 import { showUsers } from "./users.js";
@@ -35,7 +36,7 @@ const PLACES = [
   ["settings", "设置", () => true],
 ];
 
-const SHEETS = { board: showBoard, reports: showReports, knowledge: showKnowledge, users: showUsers, settings: showSettings };
+const SHEETS = { board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, users: showUsers, settings: showSettings };
 
 function go() {
   const [place = "queue", name = ""] = location.hash.replace(/^#\//, "").split("/");
@@ -45,7 +46,7 @@ function go() {
   const isDesk = place === "ticket" || !Object.hasOwn(SHEETS, place);
   desk.dataset.view = isDesk ? (place === "ticket" ? "ticket" : "queue") : "sheet";
   for (const link of element("places").children) {
-    if (link.dataset.place === (isDesk ? "queue" : place)) link.setAttribute("aria-current", "page");
+    if (link.dataset.place === (isDesk || place === "search" ? "queue" : place)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (place === "ticket") {
@@ -55,7 +56,7 @@ function go() {
     queue.show(name || queue.tab);
     page.append(make("div", { class: "welcome" }, make("p", {}, "从左边的队列选择一张工单"), make("p", { class: "quiet" }, "j / k 上下移动，Enter 打开，? 查看全部快捷键")));
   } else {
-    shown = SHEETS[place](page, me);
+    shown = SHEETS[place](page, me, name);
   }
   queue.mark();
 }
@@ -65,6 +66,11 @@ function bindKeys() {
   bind("k", "上一张工单", () => queue.step(-1));
   bind("o", "打开选中的工单", () => queue.openCurrent());
   bind("u", "回到队列", () => { location.hash = "#/queue/" + queue.tab; });
+  bind("/", "搜索工单", () => {
+    const seen = [...document.querySelectorAll(".search input")].find((input) => input.offsetParent);
+    if (seen) seen.focus();
+    else location.hash = "#/search";
+  });
   bind("r", "写回复", () => shown?.write?.());
   bind("t", "领取工单", () => shown?.press?.("take"));
   bind("e", "解决工单", () => shown?.press?.("resolve"));

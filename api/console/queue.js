@@ -4,6 +4,7 @@ import { address, get } from "./api.js";
 import { button, choice, empty, make, pill } from "./dom.js";
 import { complain } from "./notice.js";
 import { poll } from "./poll.js";
+import { searchField } from "./search.js";
 import { PRIORITIES, STATUSES, moodText, reasonText, shortId, statusWord, waiting } from "./words.js";
 
 // Tickets that are asked for at once.
@@ -78,7 +79,7 @@ export function startQueue(container, me, open) {
   const rows = make("div", { class: "rows", role: "list" });
   const nothing = empty("");
   const list = make("div", { class: "list", tabindex: "-1" }, rows, nothing);
-  container.replaceChildren(tabs, make("div", { class: "row between tools" }, count, toggle), filterBar, list);
+  container.replaceChildren(tabs, make("div", { class: "row between tools" }, count, searchField(), toggle), filterBar, list);
   list.addEventListener("scroll", () => render());
   new ResizeObserver(() => render()).observe(list);
 

@@ -412,6 +412,10 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     let draft = service.get("/v1/knowledge/entries/tuikuan-03").await;
     assert_eq!(draft["draft"]["entry"]["answer"], json!(known.answer.clone() + "（新）"));
     assert_eq!(draft["draft"]["entry"]["similar_questions"], json!(known.similar_questions));
+    chen.go("/console#/queue/waiting").await;
+    chen.press("/").await;
+    chen.press(&("催财务".to_owned() + ENTER)).await;
+    chen.sees(".found mark", "催财务").await;
     chen.go("/console#/board").await;
     chen.sees(".tile", "待领取4").await;
     chen.go("/console#/reports").await;
@@ -457,8 +461,12 @@ async fn what_a_customer_writes_is_never_more_than_text() {
     agent.sees("#panel-details .facts", ATTACK).await;
     agent.panel("timeline").await;
     agent.sees(".timeline li", ATTACK).await;
-    let inside = agent.read("document.querySelectorAll('#desk img, #desk script, #desk svg[onload]').length").await;
-    assert_eq!(inside, 0, "something of it became an element");
+    let elements = "document.querySelectorAll('#desk img, #desk script, #desk svg[onload]').length";
+    assert_eq!(agent.read(elements).await, 0, "something of it became an element");
+    agent.press("/").await;
+    agent.press(&("onerror".to_owned() + ENTER)).await;
+    agent.sees(".found", "onerror=").await;
+    assert_eq!(agent.read(elements).await, 0, "something of it became an element");
     assert_ne!(agent.client.title().await, "owned");
     agent.close().await;
     service.service.state.close().await;

@@ -18,7 +18,7 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 21] = console_files! {
+const FILES: [(&str, &str, &str); 22] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
@@ -35,6 +35,7 @@ const FILES: [(&str, &str, &str); 21] = console_files! {
     "poll.js": SCRIPT,
     "queue.js": SCRIPT,
     "reports.js": SCRIPT,
+    "search.js": SCRIPT,
     "settings.js": SCRIPT,
     "ticket.js": SCRIPT,
     "timeline.js": SCRIPT,
