@@ -26,10 +26,9 @@ use folder::{
 };
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
-    EdgeVectorParams, FieldIndexOperations, HnswIndexConfig, IntegerIndexParams, KeywordIndexParams, Modifier,
-    PayloadFieldSchema, PayloadSchemaParams, PointId, PointInsertOperations, PointOperations, PointStruct,
-    QuantizationConfig, ScalarQuantizationConfig, ScalarType, ScrollRequest, UpdateOperation, Vector, Vectors,
-    WithPayloadInterface, WithVector,
+    EdgeVectorParams, FieldIndexOperations, HnswIndexConfig, Modifier, PayloadFieldSchema, PayloadSchemaType, PointId,
+    PointInsertOperations, PointOperations, PointStruct, QuantizationConfig, ScalarQuantizationConfig, ScalarType,
+    ScrollRequest, UpdateOperation, Vector, Vectors, WithPayloadInterface, WithVector,
 };
 use search::{filter, found, payload, request, vectors};
 use uuid::Uuid;
@@ -454,14 +453,12 @@ fn open_shard(root: &Path, path: &Path) -> Result<EdgeShard, EngineError> {
 fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Result<EdgeShard, EngineError> {
     let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
     let mut vectors = EdgeVectorParams::builder(dimension, Distance::Cosine);
-    let large = wordings >= QUANTIZED_FROM;
-    if large {
+    if wordings >= QUANTIZED_FROM {
         // Eight bits of every number in memory; the whole vectors stay in files, for rescoring.
         let scalar = ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: None, always_ram: Some(true) };
         vectors = vectors.quantization_config(QuantizationConfig::from(scalar)).on_disk(true);
     }
-    // What opening would have to read as a whole is looked at in its files.
-    let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).on_disk(large).build();
+    let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
     let config = EdgeConfigBuilder::new()
         .vector(DENSE, vectors.build())
         .sparse_vector(SPARSE, words)
@@ -474,19 +471,15 @@ fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Res
         })
         .build();
     let shard = EdgeShard::new(path, config).map_err(text)?;
-    let on_disk = Some(large);
-    let integer =
-        IntegerIndexParams { on_disk, lookup: Some(true), range: Some(true), ..IntegerIndexParams::default() };
-    let keyword = KeywordIndexParams { on_disk, ..KeywordIndexParams::default() };
     let fields = INTEGER_FIELDS
-        .map(|field| (field, PayloadSchemaParams::Integer(integer.clone())))
+        .map(|field| (field, PayloadSchemaType::Integer))
         .into_iter()
-        .chain(KEYWORD_FIELDS.map(|field| (field, PayloadSchemaParams::Keyword(keyword.clone()))));
+        .chain(KEYWORD_FIELDS.map(|field| (field, PayloadSchemaType::Keyword)));
     for (field, kind) in fields {
         shard
             .update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(CreateIndex {
                 field_name: json_path(field),
-                field_schema: Some(PayloadFieldSchema::FieldParams(kind)),
+                field_schema: Some(PayloadFieldSchema::FieldType(kind)),
             })))
             .map_err(text)?;
     }
