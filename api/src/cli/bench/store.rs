@@ -60,7 +60,9 @@ struct Searched {
     anonymous_mib: f64,
     /// Share of the ten nearest by exact search that the search graph finds.
     recall_at_10: f64,
-    /// Latency of a hybrid search one at a time, and with callers at once.
+    /// Latency of a hybrid search when each question is asked for the first time, and the files are read with it.
+    first: Latency,
+    /// Latency one at a time, and with callers at once, when all have been asked before.
     alone: Latency,
     together: Latency,
     /// The same while entries are written; nothing when none are.
@@ -161,13 +163,14 @@ async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> 
         asked.extend(understood.iter().map(|understanding| engine.query(understanding, text, Method::Fused)));
     }
     let recall_at_10 = recall(&engine, &asked[..flags.questions]).await?;
+    let first = first_time(&engine, &asked).await?;
     let alone = latency(&engine, &asked, 1, flags.seconds).await?;
     let together = latency(&engine, &asked, flags.callers, flags.seconds).await?;
     let writing = if flags.writes > 0 { Some(while_writing(&engine, &asked, flags).await?) } else { None };
     let (resident_mib, anonymous_mib) = (status_mib("VmRSS"), status_mib("RssAnon"));
     engine.close().await;
     let searched =
-        Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together, writing };
+        Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, first, alone, together, writing };
     if flags.json {
         say!("{}", serde_json::to_string_pretty(&searched).expect("plain data is always JSON"));
     } else {
@@ -177,14 +180,18 @@ async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> 
 }
 
 fn print(searched: &Searched, flags: &StoreFlags) {
-    let Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, alone, together, writing } =
+    let Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, first, alone, together, writing } =
         searched;
     say!(
         "open and answer once {open_ms:.0} ms; resident {opened_mib:.0} MiB then, {resident_mib:.0} MiB at the end ({anonymous_mib:.0} MiB without files)"
     );
     say!("recall@10 against exact search {recall_at_10:.4} over {} questions", flags.questions);
     let callers = format!("{} callers", flags.callers);
-    let mut lines = vec![("one at a time".to_owned(), alone), (callers.clone(), together)];
+    let mut lines = vec![
+        ("for the first time".to_owned(), first),
+        ("one at a time".to_owned(), alone),
+        (callers.clone(), together),
+    ];
     if let Some(Writing { alone, together, per_second }) = writing {
         say!("while writing: {per_second:.0} entries a second were published");
         lines.extend([("one, writing".to_owned(), alone), (format!("{callers}, writing"), together)]);
@@ -218,6 +225,17 @@ async fn recall(engine: &Engine, asked: &[SearchQuery]) -> Result<f64, StartErro
     Ok(found as f64 / all.max(1) as f64)
 }
 
+/// Each question once, one after the other.
+async fn first_time(engine: &Engine, asked: &[SearchQuery]) -> Result<Latency, StartError> {
+    let (started, mut times) = (Instant::now(), Vec::with_capacity(asked.len()));
+    for query in asked {
+        let began = Instant::now();
+        engine.candidates(query, 10).await?;
+        times.push(milliseconds(began.elapsed()));
+    }
+    Ok(Latency::of(times, started.elapsed()))
+}
+
 /// Hybrid searches by `callers` at once, each the next when the last is answered.
 async fn latency(engine: &Engine, asked: &[SearchQuery], callers: usize, seconds: u64) -> Result<Latency, StartError> {
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -241,9 +259,15 @@ async fn latency(engine: &Engine, asked: &[SearchQuery], callers: usize, seconds
     while let Some(done) = running.join_next().await {
         times.extend(done.map_err(|error| wrong(format!("a caller stopped: {error}")))??);
     }
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
-    Ok(Latency { p50_ms: at(0.5), p99_ms: at(0.99), per_second: times.len() as f64 / seconds as f64 })
+    Ok(Latency::of(times, Duration::from_secs(seconds)))
+}
+
+impl Latency {
+    fn of(mut times: Vec<f64>, within: Duration) -> Self {
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
+        Self { p50_ms: at(0.5), p99_ms: at(0.99), per_second: times.len() as f64 / within.as_secs_f64() }
+    }
 }
 
 /// The same latencies while entries are changed and published, a release a second.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, TryLockError},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use qdrant_edge::JsonPath;
@@ -118,4 +118,23 @@ pub(super) fn remove_old(root: &Path) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Removes the pieces of a shard's log that are full, but for the last: opening reads and checks them all, and nothing is ever
+/// read back from them, as a shard flushes what counts before it counts. The last one tells how far the log has come.
+pub(super) fn shorten_log(log: &Path) -> Result<(), String> {
+    let entries = std::fs::read_dir(log).map_err(|error| format!("{} cannot be read: {error}", log.display()))?;
+    let mut full: Vec<(u64, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let first = entry.file_name().to_str()?.strip_prefix("closed-")?.parse().ok()?;
+            Some((first, entry.path()))
+        })
+        .collect();
+    full.sort();
+    full.pop();
+    // From the oldest on, so that what is left is always one piece.
+    full.iter().try_for_each(|(_, path)| {
+        std::fs::remove_file(path).map_err(|error| format!("{} cannot be removed: {error}", path.display()))
+    })
 }

@@ -22,11 +22,11 @@ use std::{
 
 use folder::{
     FIXED_BYTES, OPEN_BYTES, as_json, blocking, current_name, damaged, enough_space, failed, json_path, lock,
-    read_contents, remove_old, space_for, write_synced,
+    read_contents, remove_old, shorten_log, space_for, write_synced,
 };
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
-    EdgeVectorParams, FieldIndexOperations, Modifier, PayloadFieldSchema, PayloadSchemaType, PointId,
+    EdgeVectorParams, FieldIndexOperations, HnswIndexConfig, Modifier, PayloadFieldSchema, PayloadSchemaType, PointId,
     PointInsertOperations, PointOperations, PointStruct, QuantizationConfig, ScalarQuantizationConfig, ScalarType,
     ScrollRequest, UpdateOperation, Vector, Vectors, WithPayloadInterface, WithVector,
 };
@@ -263,7 +263,7 @@ impl EdgeStore {
 
     pub(super) async fn put(&self, filling: &EdgeFilling, points: Vec<StoredPoint>) -> Result<(), EngineError> {
         let (root, shard) = (self.root.clone(), Arc::clone(&filling.shard));
-        blocking(move || insert(&root, &shard, points)).await
+        blocking(move || fill(&root, &shard, points)).await
     }
 
     pub(super) async fn note(&self, filling: &EdgeFilling, progress: Progress) -> Result<(), EngineError> {
@@ -282,7 +282,7 @@ impl EdgeStore {
             let _writing = lock(&root.join("writing.lock"), &root)?;
             let io = |error: std::io::Error| failed(&root, format!("cannot be written: {error}"));
             let EdgeFilling { folder, shard, _in_use, .. } = filling;
-            shard.optimize().map_err(|error| failed(&root, format!("cannot be written: {error}")))?;
+            finish(&root, &shard)?;
             // Flushes, and lets the files go.
             drop(shard);
             write_synced(&folder.join("contents.json"), &as_json(&contents)).map_err(io)?;
@@ -348,7 +348,9 @@ impl Generation {
         enough_space(root, OPEN_BYTES + space_for(&contents, change.replies.len()))?;
         let now = now();
         self.remove(root, rubbish(&contents, now))?;
-        insert_replies(root, &self.shard, &contents.model_id, &change.replies, change.release)?;
+        for points in StoredPoint::chunks(&change.replies, &contents.model_id, change.release) {
+            insert(root, &self.shard, points?)?;
+        }
         // On disk before it counts.
         self.shard.flush();
         let after = contents.after(change, now);
@@ -356,12 +358,7 @@ impl Generation {
         self.switch(root, after)?;
         if grown {
             // What was added is scanned until it has a search graph of its own; the large segment is left as it is.
-            let config = EdgeOptimizersConfig {
-                default_segment_number: Some(SEGMENTS),
-                max_segment_size: Some(SEGMENT_KIBIBYTES),
-                ..EdgeOptimizersConfig::default()
-            };
-            self.shard.set_optimizers_config(config).map_err(text)?;
+            self.shard.set_optimizers_config(segments(SEGMENTS)).map_err(text)?;
             self.shard.optimize().map_err(text)?;
             self.shard.flush();
         }
@@ -388,10 +385,13 @@ impl Generation {
         let shard_path = folder.path().join("shard");
         std::fs::create_dir(&shard_path).map_err(io)?;
         let shard = new_shard(root, &shard_path, contents.dimension, replies.len())?;
-        insert_replies(root, &shard, &contents.model_id, replies, 0)?;
-        // Builds the search graph where there is enough to search; a small store is scanned exactly.
-        shard.optimize().map_err(|error| failed(root, format!("cannot be written: {error}")))?;
-        shard.flush();
+        for points in StoredPoint::chunks(replies, &contents.model_id, 0) {
+            fill(root, &shard, points?)?;
+        }
+        finish(root, &shard)?;
+        // Lets go of what filling took.
+        drop(shard);
+        let shard = open_shard(root, &shard_path)?;
         write_synced(&folder.path().join("contents.json"), &as_json(&contents)).map_err(io)?;
         let name = folder.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let pointer = root.join(".current");
@@ -442,7 +442,14 @@ impl Generation {
     }
 }
 
-/// An empty shard for so many wordings.
+/// Opens a filled shard.
+fn open_shard(root: &Path, path: &Path) -> Result<EdgeShard, EngineError> {
+    shorten_log(&path.join("wal"))
+        .and_then(|()| EdgeShard::load(path, None).map_err(|error| error.to_string()))
+        .map_err(|error| damaged(root, format!("{} cannot be opened: {error}", path.display())))
+}
+
+/// An empty shard that is going to hold so many wordings. It is filled with [`fill`], piece by piece, and then needs [`finish`].
 fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Result<EdgeShard, EngineError> {
     let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
     let mut vectors = EdgeVectorParams::builder(dimension, Distance::Cosine);
@@ -456,10 +463,10 @@ fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Res
         .vector(DENSE, vectors.build())
         .sparse_vector(SPARSE, words)
         .on_disk_payload(true)
+        .hnsw_config(HnswIndexConfig { m: 0, ..HnswIndexConfig::default() })
         .optimizers(EdgeOptimizersConfig {
-            // One segment, however large, is searched in one walk.
-            default_segment_number: Some(1),
-            max_segment_size: Some(SEGMENT_KIBIBYTES),
+            default_segment_number: Some(PIECES),
+            indexing_threshold: Some(1),
             ..EdgeOptimizersConfig::default()
         })
         .build();
@@ -479,14 +486,34 @@ fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Res
     Ok(shard)
 }
 
-fn insert_replies(
-    root: &Path,
-    shard: &EdgeShard,
-    model_id: &str,
-    replies: &[StoredReply],
-    release: i64,
-) -> Result<(), EngineError> {
-    StoredPoint::chunks(replies, model_id, release).try_for_each(|points| insert(root, shard, points?))
+/// Inserts into a shard that nobody searches yet. What a wording costs grows with the wordings of its segment (each goes through
+/// the lists of all its terms), so a segment is closed when it is large enough.
+fn fill(root: &Path, shard: &EdgeShard, points: Vec<StoredPoint>) -> Result<(), EngineError> {
+    insert(root, shard, points)?;
+    let there = shard.info();
+    if there.points_count >= there.segments_count * PIECE {
+        shard.optimize().map_err(|error| failed(root, format!("cannot be written: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Makes one segment of all pieces, with a search graph where there is enough to search; a small one is scanned exactly.
+fn finish(root: &Path, shard: &EdgeShard) -> Result<(), EngineError> {
+    let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
+    shard.set_hnsw_config(HnswIndexConfig::default()).map_err(text)?;
+    shard.set_optimizers_config(segments(1)).map_err(text)?;
+    shard.optimize().map_err(text)?;
+    shard.flush();
+    Ok(())
+}
+
+/// How many segments there may be; their size does not matter.
+fn segments(number: usize) -> EdgeOptimizersConfig {
+    EdgeOptimizersConfig {
+        default_segment_number: Some(number),
+        max_segment_size: Some(SEGMENT_KIBIBYTES),
+        ..EdgeOptimizersConfig::default()
+    }
 }
 
 fn insert(root: &Path, shard: &EdgeShard, points: Vec<StoredPoint>) -> Result<(), EngineError> {
@@ -510,6 +537,10 @@ fn insert(root: &Path, shard: &EdgeShard, points: Vec<StoredPoint>) -> Result<()
 /// Wordings that are added before they get a search graph, and how many pieces there may be then.
 const GROWN: usize = 20_000;
 const SEGMENTS: usize = 8;
+
+/// Wordings in a piece of a shard that is being filled, and how many pieces there may be.
+const PIECE: usize = 20_000;
+const PIECES: usize = 1 << 20;
 
 /// More than any shard on one machine holds.
 const SEGMENT_KIBIBYTES: usize = 1 << 30;
