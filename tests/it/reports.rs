@@ -757,7 +757,7 @@ async fn tickets_are_found_by_what_was_said_and_noted() {
         }
         let page = search(&service, "补寄").await.ok();
         assert_eq!(page["found"][0]["snippet"], "给您补寄杯盖，型号 Ａbc-１2");
-        assert_eq!((&page["found"][0]["role"], &page["found"][0]["seq"]), (&json!("agent"), &json!(5)));
+        assert_eq!((&page["found"][0]["role"], &page["found"][0]["seq"]), (&json!("agent"), &json!(6)));
         assert!(page.get("next_cursor").is_none());
 
         search(&service, "漏").await.refuses("q");
