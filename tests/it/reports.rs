@@ -763,7 +763,8 @@ async fn tickets_are_found_by_what_was_said_and_noted() {
         search(&service, "漏").await.refuses("q");
         search(&service, " 漏\n").await.refuses("q");
         search(&service, "").await.refuses("q");
-        search(&service, &"漏".repeat(20_000)).await.refuses("q");
+        // As much as fits into an address.
+        search(&service, &"漏".repeat(5_000)).await.refuses("q");
         search(&service, &"漏".repeat(65)).await.refuses("q");
         assert_eq!(search(&service, &"漏".repeat(64)).await.ok()["found"], json!([]));
         assert_eq!(service.get("/v1/tickets/search").await.refusal(), (400, "invalid_query".to_owned()));
