@@ -35,7 +35,8 @@ const PASSWORD: &str = "correct horse";
 
 #[tokio::test]
 async fn every_file_of_the_console_is_served_and_nothing_from_elsewhere() {
-    let service = Place::sqlite().service().await;
+    let place = Place::sqlite();
+    let service = place.service().await;
     let mut seen = BTreeSet::new();
     let mut wanted = vec!["/console".to_owned()];
     while let Some(path) = wanted.pop() {
@@ -98,8 +99,8 @@ impl Driver {
     /// A browser of its own: nothing is shared with the others. `phone`: one with a small screen.
     async fn browser(&self, service: &Listening, phone: bool) -> Browser {
         let mut options = json!({ "args": [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800", "--lang=zh-CN",
-            "--hide-scrollbars", "--force-color-profile=srgb", "--disable-background-networking",
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900", "--lang=zh-CN",
+            "--hide-scrollbars", "--disable-lcd-text", "--force-color-profile=srgb", "--disable-background-networking",
         ] });
         if phone {
             options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 1.0 } });
@@ -438,7 +439,8 @@ const ATTACK: &str = "<img src=x onerror=\"document.title='owned'\"><script>docu
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_customer_writes_is_never_more_than_text() {
     let Some(driver) = Driver::start() else { return };
-    let service = Listening::start(Place::sqlite().config()).await;
+    let place = Place::sqlite();
+    let service = Listening::start(place.config()).await;
     let profile = json!({ "会员": ATTACK });
     let message =
         json!({ "session_id": ATTACK, "user_id": ATTACK, "channel": "web", "profile": profile, "text": "人工" });
@@ -475,7 +477,8 @@ async fn what_a_customer_writes_is_never_more_than_text() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_offered_is_accepted_and_a_login_that_ends_costs_nothing_that_was_written() {
     let Some(driver) = Driver::start() else { return };
-    let service = Listening::start(Place::sqlite().config()).await;
+    let place = Place::sqlite();
+    let service = Listening::start(place.config()).await;
     let ticket = string(&service.chat("s", "u", "人工").await["ticket_id"]);
     let listed = json!({ "team": "售前", "capacity": 3 });
     service.send("PUT", "/v1/desk/agents/小王", listed).await;
@@ -516,7 +519,8 @@ async fn what_is_offered_is_accepted_and_a_login_that_ends_costs_nothing_that_wa
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_queue_is_a_few_rows_and_new_tickets_announce_themselves() {
     let Some(driver) = Driver::start() else { return };
-    let service = Listening::start(Place::sqlite().config()).await;
+    let place = Place::sqlite();
+    let service = Listening::start(place.config()).await;
     for number in 0..260 {
         let form = json!({ "text": format!("请联系我 {number}"), "user_id": format!("u{number}"), "priority": "low" });
         service.send("POST", "/v1/tickets", form).await;
