@@ -103,7 +103,7 @@ impl Driver {
             "--hide-scrollbars", "--disable-lcd-text", "--force-color-profile=srgb", "--disable-background-networking",
         ] });
         if phone {
-            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 1.0 } });
+            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 2.0 } });
         }
         let client = Client::start(&format!("http://{}", self.address), options).await;
         Browser { client, site: format!("http://{}", service.address) }
