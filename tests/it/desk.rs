@@ -48,6 +48,7 @@ async fn agrees(storage: &Storage, ticket: &Ticket) {
 async fn a_ticket_goes_through_its_whole_life() {
     on_each_database(async |place| {
         let service = place.service().await;
+        service.index().await;
         let wang = json!({ "agent": "小王" });
         let ticket = handed_over(&service, "s", "u").await;
 
@@ -150,6 +151,7 @@ async fn what_was_done_can_begin_again_once() {
 async fn tickets_of_one_customer_are_merged_and_others_are_not() {
     on_each_database(async |place| {
         let service = place.service().await;
+        service.index().await;
         let (web, phone) = (handed_over(&service, "web", "u").await, handed_over(&service, "phone", "u").await);
         let (other, nobody) = (handed_over(&service, "other", "v").await, service.chat("nobody", "人工").await);
         let refused = (409, "not_together".to_owned());

@@ -35,7 +35,8 @@ fn a_day_is_the_same_for_the_same_seed() {
 
 #[test]
 fn a_quiet_day_has_no_queue_and_a_full_one_has() {
-    let quiet = day(&["--load", "0.2"]);
+    // In one team: by teams, whoever comes when nobody of theirs is there waits for the others.
+    let quiet = day(&["--load", "0.2", "--pooled"]);
     let full = day(&["--load", "1.3"]);
     for policy in 0..3 {
         assert!(figure(&quiet, policy, "p95_wait_seconds") < 1.0, "{quiet:#}");
