@@ -32,7 +32,7 @@ export function showBoard(container) {
       agent.presence ? pill("presence-" + agent.presence, PRESENCES[agent.presence] || agent.presence) : "—",
       String(agent.open),
     ]);
-    agents.replaceChildren(make("h2", {}, "客服"), rows.length ? table(["姓名", "团队", "状态", "手上的工单"], rows, "客服") : empty("还没有客服账号"));
+    agents.replaceChildren(make("h2", {}, "客服"), rows.length ? table(["姓名", "团队", "状态", "手上的工单"], rows, "客服") : empty("还没有人登记为客服"));
   });
 }
 

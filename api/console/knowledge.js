@@ -82,8 +82,8 @@ export function showKnowledge(container, me) {
     const removed = !entry;
     const content = entry || known.published?.entry || { id: known.id, question: "", answer: "" };
     const question = make("input", { name: "question", required: true, maxlength: 500, value: content.question });
-    const answer = make("textarea", { name: "answer", rows: 6, required: true, value: content.answer });
-    const similar = make("textarea", { name: "similar", rows: 5, value: (content.similar_questions || []).join("\n") });
+    const answer = make("textarea", { name: "answer", rows: 4, required: true, value: content.answer });
+    const similar = make("textarea", { name: "similar", rows: 4, value: (content.similar_questions || []).join("\n") });
     const intent = make("input", { name: "intent", maxlength: 128, value: content.intent || "" });
     const tags = make("input", { name: "tags", maxlength: 500, value: (content.tags || []).join(" ") });
     const note = make("input", { name: "note", maxlength: 500, placeholder: "为什么改" });

@@ -27,7 +27,7 @@ function bars(rows, label, column) {
   const said = column.title + "：" + shown.map((row) => label(row) + " " + valueText(column.name, row[column.name])).join("，");
   return draw("svg", { class: "bars", viewBox: "0 0 " + WIDTH + " " + shown.length * BAR, role: "img", "aria-label": said },
     shown.map((row, index) => {
-      const width = Math.max(1, (number(row) / most) * (WIDTH - LEFT - 80));
+      const width = (number(row) / most) * (WIDTH - LEFT - 80);
       const middle = index * BAR + BAR / 2;
       return [
         draw("text", { x: LEFT - 8, y: middle, "text-anchor": "end" }, label(row).slice(0, 12)),
@@ -54,7 +54,8 @@ function card({ title, group, columns, rows }) {
       table(columns.map((column) => column.title), rows.map((row) => columns.map(({ name }) => valueText(name, row[name]))), title),
     ];
   };
-  return make("section", { class: "card form" }, make("h2", {}, title), content());
+  const heading = group ? title + "（按" + columns[0].title + "）" : title;
+  return make("section", { class: "card form" }, make("h2", {}, heading), content());
 }
 
 export function showReports(container) {

@@ -100,11 +100,18 @@ export function showTicket(container, id, me, queueChanged) {
 
   // Whoever reads the end goes on reading the end; whoever has scrolled up is not moved.
   let atEnd = true;
+  let height = 0;
   const follow = () => {
     if (atEnd) log.scrollTop = log.scrollHeight;
   };
-  log.addEventListener("scroll", () => { atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80; });
-  const resized = new ResizeObserver(follow);
+  log.addEventListener("scroll", () => {
+    // Where the box itself has become smaller, nobody has scrolled.
+    if (log.clientHeight === height) atEnd = log.scrollHeight - log.scrollTop - height < 80;
+  });
+  const resized = new ResizeObserver(() => {
+    height = log.clientHeight;
+    follow();
+  });
   resized.observe(log);
 
   function add(more) {
@@ -175,7 +182,7 @@ export function showTicket(container, id, me, queueChanged) {
   async function loadTicket() {
     const fresh = await get(ticketPath(id));
     if (isStopped) return;
-    const isSame = ticket && ticket.updated_at === fresh.updated_at && ticket.events.length === fresh.events.length;
+    const isSame = session && ticket.updated_at === fresh.updated_at && ticket.events.length === fresh.events.length;
     ticket = fresh;
     if (!session) await catchUp();
     if (!isStopped && !isSame) arrange();
@@ -189,7 +196,7 @@ export function showTicket(container, id, me, queueChanged) {
 
   async function look() {
     try {
-      if (!ticket) await loadTicket();
+      if (!session) await loadTicket();
       else {
         const before = session.last_seq;
         await catchUp();

@@ -99,11 +99,11 @@ impl Driver {
     /// A browser of its own: nothing is shared with the others. `phone`: one with a small screen.
     async fn browser(&self, service: &Listening, phone: bool) -> Browser {
         let mut options = json!({ "args": [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800", "--lang=zh-CN",
-            "--hide-scrollbars", "--force-color-profile=srgb", "--disable-background-networking",
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900", "--lang=zh-CN",
+            "--hide-scrollbars", "--disable-lcd-text", "--force-color-profile=srgb", "--disable-background-networking",
         ] });
         if phone {
-            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 1.0 } });
+            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 2.0 } });
         }
         let client = Client::start(&format!("http://{}", self.address), options).await;
         Browser { client, site: format!("http://{}", service.address) }
