@@ -246,7 +246,8 @@ impl BaseModel {
             let values = variable.as_tensor().flatten_all()?.to_vec1::<f32>()?;
             values.iter().for_each(|value| digest.update(value.to_le_bytes()));
         }
-        Ok(Self { model, tokenizer, digest: format!("{:x}", digest.finalize()) })
+        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { model, tokenizer, digest })
     }
 }
 
