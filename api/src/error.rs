@@ -44,6 +44,9 @@ pub enum ApiError {
         /// What is wrong, in Chinese.
         problem: String,
     },
+    /// What is only there as a WebSocket was asked for without one.
+    #[error("upgrade needed")]
+    UpgradeNeeded,
     /// No key came.
     #[error("no key")]
     KeyMissing,
@@ -249,6 +252,7 @@ impl ApiError {
             Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::InvalidField { .. } => ("invalid_field", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::UpgradeNeeded => ("upgrade_needed", StatusCode::UPGRADE_REQUIRED),
             Self::KeyMissing => ("key_missing", StatusCode::UNAUTHORIZED),
             Self::KeyUnknown => ("key_unknown", StatusCode::UNAUTHORIZED),
             Self::LoginExpired => ("login_expired", StatusCode::UNAUTHORIZED),
@@ -296,6 +300,12 @@ impl ApiError {
         }
     }
 
+    /// What callers read of it.
+    pub(crate) fn content(&self) -> ErrorContent {
+        let (message, hint) = self.sentences();
+        ErrorContent { code: self.code_and_status().0.to_owned(), message, hint }
+    }
+
     /// What is wrong and what to do, in Chinese.
     fn sentences(&self) -> (String, String) {
         let (message, hint): (String, &str) = match self {
@@ -313,6 +323,10 @@ impl ApiError {
             Self::InvalidField { field, problem } => {
                 (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
             }
+            Self::UpgradeNeeded => (
+                "这个地址只提供 WebSocket 连接".into(),
+                "请用 WebSocket 客户端连接；普通请求请用 GET /v1/sessions/{session_id}。",
+            ),
             Self::KeyMissing => (
                 "请求没有携带密钥，也没有登录".into(),
                 "请加上请求头 Authorization: Bearer yd_…（用 yingda keys create 生成），或先登录。",
@@ -441,10 +455,8 @@ fn json_hint(problem: &str) -> &'static str {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (code, status) = self.code_and_status();
-        let (message, hint) = self.sentences();
-        let body = ErrorBody { error: ErrorContent { code: code.to_owned(), message, hint } };
-        let mut response = (status, Json(body)).into_response();
+        let status = self.code_and_status().1;
+        let mut response = (status, Json(ErrorBody { error: self.content() })).into_response();
         let headers = response.headers_mut();
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
@@ -567,6 +579,7 @@ mod tests {
             (ApiError::UnsupportedMediaType, "unsupported_media_type", 415),
             (ApiError::BodyTooLarge, "body_too_large", 413),
             (ApiError::field("text", "不能为空"), "invalid_field", 422),
+            (ApiError::UpgradeNeeded, "upgrade_needed", 426),
             (ApiError::KeyMissing, "key_missing", 401),
             (ApiError::KeyUnknown, "key_unknown", 401),
             (ApiError::Forbidden { needed: Role::Agent }, "forbidden", 403),
@@ -629,7 +642,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 50);
+        assert_eq!(all.len(), 51);
     }
 
     #[test]

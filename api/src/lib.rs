@@ -15,6 +15,7 @@ pub mod error;
 pub mod evaluation;
 mod http;
 pub mod knowledge;
+pub mod live;
 mod metrics;
 pub mod questions;
 pub mod rules;
@@ -269,16 +270,22 @@ pub async fn serve(
         async move { state.base().follow().await }
     });
 
+    let telling = tokio::spawn({
+        let live = state.live().clone();
+        async move { live.run().await }
+    });
+
     let result = tokio::select! {
         ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(StartError::Serve),
         () = shutdown => {
             tracing::info!(limit_seconds = limit.as_secs(), "stopping: nothing new is accepted, what was accepted is finished");
             let deadline = Instant::now() + limit;
             let _ = stop.send(());
+            let sockets = tokio::time::timeout_at(deadline, state.close_sockets()).await;
             let connections = tokio::time::timeout_at(deadline, &mut server).await;
             state.stop_accepting();
             let work = tokio::time::timeout_at(deadline, state.finish_accepted()).await;
-            if connections.is_err() || work.is_err() {
+            if sockets.is_err() || connections.is_err() || work.is_err() {
                 tracing::warn!("the time for stopping is over; some requests were not finished");
                 server.abort();
             }
@@ -286,7 +293,7 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
-    for task in [upkeep, dispatching, following] {
+    for task in [upkeep, dispatching, following, telling] {
         task.abort();
         let _ = task.await;
     }

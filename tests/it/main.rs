@@ -15,6 +15,7 @@ mod judging;
 mod knowledge_base;
 mod knowledge_files;
 mod learning;
+mod live;
 mod notebooks;
 mod path;
 mod policy;

@@ -488,6 +488,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
     ("GET", "/v1/sessions/{session_id}", "", Some(Role::Caller)),
+    ("GET", "/v1/live", "", Some(Role::Caller)),
     ("GET", "/v1/knowledge/gaps", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/entries", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/entries/{id}", "", Some(Role::Agent)),
@@ -919,6 +920,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::UnsupportedMediaType, "unsupported_media_type", 415),
         (ApiError::BodyTooLarge, "body_too_large", 413),
         (ApiError::InvalidField { field: "text".into(), problem: "x".into() }, "invalid_field", 422),
+        (ApiError::UpgradeNeeded, "upgrade_needed", 426),
         (ApiError::KeyMissing, "key_missing", 401),
         (ApiError::KeyUnknown, "key_unknown", 401),
         (ApiError::Forbidden { needed: Role::Agent }, "forbidden", 403),
@@ -982,7 +984,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
             ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
-            ApiError::ReportNotFound => {}
+            ApiError::ReportNotFound | ApiError::UpgradeNeeded => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1008,7 +1010,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 50);
+    assert_eq!(seen.len(), 51);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

@@ -140,6 +140,11 @@ pub struct ChatResponse {
     /// The message that is answered, if it had an id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// Number of the message's turn in its session.
+    pub seq: i64,
+    /// Number of the reply's turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_seq: Option<i64>,
     /// What is done.
     pub decision: Outcome,
     /// What the customer should read.

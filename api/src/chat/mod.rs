@@ -344,6 +344,8 @@ impl Chat {
         let response = ChatResponse {
             session_id: session.id.clone(),
             message_id: message.message_id.clone(),
+            seq,
+            reply_seq: bot.is_some().then_some(seq + 1),
             decision: bot.as_ref().map_or(Outcome::Silent, |bot| bot.outcome),
             reply: bot.as_ref().map(|bot| bot.text.clone()),
             parts: bot.as_ref().map(|bot| bot.parts.clone()).unwrap_or_default(),

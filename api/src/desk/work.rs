@@ -345,7 +345,8 @@ impl Desk {
         locked.finish(NewEvent::new(action.event(), actor.name()).because(reason).with(data)).await
     }
 
-    /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already.
+    /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already. The same
+    /// `reply_id` in the same session is stored once: sent again, nothing changes.
     ///
     /// # Errors
     ///
@@ -356,12 +357,18 @@ impl Desk {
         actor: &Actor,
         text: String,
         suggestion: Option<Suggestion>,
+        reply_id: Option<String>,
     ) -> Result<Ticket, DeskError> {
         let mut locked = self.lock(id).await?;
+        if let Some(reply_id) = &reply_id
+            && locked.tx.has_reply(&locked.session.id, reply_id).await?
+        {
+            return Ok(locked.ticket);
+        }
         locked.ticket.make(&Move::Reply, actor, now())?;
         let author = locked.ticket.assignee.clone().unwrap_or_default();
         let knowledge_id = suggestion.as_ref().map(|suggestion| suggestion.knowledge_id.clone());
-        let turn = NewTurn { text, author: Some(author.clone()), knowledge_id, ..NewTurn::default() };
+        let turn = NewTurn { text, author: Some(author.clone()), knowledge_id, reply_id, ..NewTurn::default() };
         let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
         let mut data = json!({ "seq": seq });
         if let Some(Suggestion { knowledge_id, edited }) = suggestion {

@@ -76,7 +76,7 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::InvalidJson("不是 UTF-8 编码".to_owned()))?;
     // A byte order mark is what some Windows programs put in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -233,20 +233,51 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(bearer.map(|(_, key)| key.trim()))
 }
 
+/// What somebody shows to be let in.
+pub(super) enum Credential {
+    /// An API key.
+    Key(String),
+    /// The cookie of a browser.
+    Cookie(String),
+}
+
+impl Credential {
+    /// What the headers of a request show.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, ApiError> {
+        Ok(match bearer(headers)? {
+            Some(key) => Some(Self::Key(key.to_owned())),
+            None => login::token(headers).map(Self::Cookie),
+        })
+    }
+
+    /// Who that is now.
+    pub(super) async fn identify(&self, state: &AppState) -> Result<Identity, ApiError> {
+        Ok(self.visitor(state).await?.identity)
+    }
+
+    async fn visitor(&self, state: &AppState) -> Result<Visitor, ApiError> {
+        match self {
+            Self::Key(key) => {
+                let identity = auth::identify(&state.0.storage, key).await?.ok_or(ApiError::KeyUnknown)?;
+                Ok(Visitor { identity, login: None })
+            }
+            Self::Cookie(token) => {
+                let login = state.0.users.logged_in(token, now()).await?.ok_or(ApiError::LoginExpired)?;
+                Ok(Visitor { identity: Identity::user(&login.user), login: Some(login) })
+            }
+        }
+    }
+}
+
 async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visitor, ApiError> {
     if state.0.config.open {
         return Ok(Visitor { identity: Identity::open(), login: None });
     }
-    let visitor = if let Some(key) = bearer(&parts.headers)? {
-        let identity = auth::identify(&state.0.storage, key).await?.ok_or(ApiError::KeyUnknown)?;
-        Visitor { identity, login: None }
-    } else if let Some(token) = login::token(&parts.headers) {
-        let login = state.0.users.logged_in(&token, now()).await?.ok_or(ApiError::LoginExpired)?;
-        login::check_csrf(&parts.method, &parts.headers, &login)?;
-        Visitor { identity: Identity::user(&login.user), login: Some(login) }
-    } else {
-        return Err(ApiError::KeyMissing);
-    };
+    let credential = Credential::of(&parts.headers)?.ok_or(ApiError::KeyMissing)?;
+    let visitor = credential.visitor(state).await?;
+    if let Some(login) = &visitor.login {
+        login::check_csrf(&parts.method, &parts.headers, login)?;
+    }
     if visitor.identity.role < needed { Err(ApiError::Forbidden { needed }) } else { Ok(visitor) }
 }
 

@@ -7,6 +7,7 @@ mod console;
 mod extract;
 mod health;
 mod knowledge;
+mod live;
 mod login;
 mod openapi;
 mod page;
@@ -39,6 +40,7 @@ use crate::data::DataLock;
 use crate::desk::Desk;
 use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
+use crate::live::Live;
 use crate::metrics;
 use crate::storage::{Storage, now};
 use crate::users::Users;
@@ -46,6 +48,8 @@ use crate::users::addresses::Addresses;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
+/// Most sockets that are open at once.
+const MAX_SOCKETS: u32 = 20_000;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything that a request may need. Cheap to clone.
@@ -58,12 +62,15 @@ struct Inner {
     storage: Storage,
     chat: Chat,
     desk: Desk,
+    live: Live,
     base: KnowledgeBase,
     users: Users,
     addresses: Addresses,
     prometheus: PrometheusHandle,
     /// One permit per accepted piece of work; whoever holds all of them knows that nothing is in work.
     permits: Arc<Semaphore>,
+    /// One permit per open socket.
+    sockets: Arc<Semaphore>,
     stopping: AtomicBool,
     model_stopped: AtomicBool,
     _lock: Option<DataLock>,
@@ -81,10 +88,12 @@ impl AppState {
         Self(Arc::new(Inner {
             chat: Chat::new(engine.clone(), storage.clone()),
             desk: Desk::new(storage.clone()),
+            live: Live::new(storage.clone()),
             base,
             users: Users::new(storage.clone()),
             addresses: Addresses::default(),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
+            sockets: Arc::new(Semaphore::new(MAX_SOCKETS as usize)),
             config,
             engine,
             storage,
@@ -115,6 +124,11 @@ impl AppState {
         &self.0.base
     }
 
+    /// Those who follow sessions.
+    pub fn live(&self) -> &Live {
+        &self.0.live
+    }
+
     /// The accounts of people.
     pub fn users(&self) -> &Users {
         &self.0.users
@@ -135,9 +149,18 @@ impl AppState {
         self.0.permits.close();
     }
 
+    /// Asks all sockets to close, and waits until they have.
+    pub(crate) async fn close_sockets(&self) {
+        self.0.live.stop();
+        if let Ok(permits) = self.0.sockets.acquire_many(MAX_SOCKETS).await {
+            permits.forget();
+        }
+    }
+
     /// Finishes what was accepted, then closes engine and database.
     pub async fn close(&self) {
         self.stop_accepting();
+        self.0.live.stop();
         if tokio::time::timeout(self.0.config.shutdown, self.finish_accepted()).await.is_err() {
             tracing::warn!("some accepted messages were not finished in time");
         }

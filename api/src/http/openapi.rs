@@ -12,7 +12,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, chat, health, knowledge, login, reports, search, sessions, tickets, understand, users,
+    AppState, admin, agents, chat, health, knowledge, live, login, reports, search, sessions, tickets, understand,
+    users,
 };
 
 #[derive(OpenApi)]
@@ -71,6 +72,7 @@ fn accept_logins(path: &mut PathItem) {
 pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
     let (routes, mut api) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(chat::chat))
+        .routes(routes!(live::live))
         .routes(routes!(understand::understand))
         .routes(routes!(search::search))
         .routes(routes!(sessions::session))

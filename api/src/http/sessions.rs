@@ -63,11 +63,11 @@ pub(super) struct SessionBody {
 }
 
 /// The open ticket of a session.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct SessionTicket {
     /// Its id.
     ticket_id: String,
-    /// `new`, `assigned` or `in_progress`.
+    /// `new`, `assigned`, `in_progress` or `waiting_customer`.
     status: String,
     /// Why the session was handed over.
     reason: String,
@@ -176,11 +176,7 @@ pub(super) async fn session(
         session_id: session.id,
         user_id: session.user_id,
         channel: session.channel,
-        owner: match session.owner {
-            Owner::Bot => "bot",
-            Owner::Agent => "agent",
-        }
-        .to_owned(),
+        owner: session.owner.as_str().to_owned(),
         owner_agent: session.owner_agent,
         profile: session.profile.and_then(|profile| serde_json::from_str(&profile).ok()),
         ticket,

@@ -8,6 +8,7 @@ mod bulk;
 mod gaps;
 mod keys;
 mod knowledge;
+mod live;
 mod reports;
 mod search;
 mod sessions;
@@ -22,6 +23,7 @@ pub use agents::{AgentRecord, Queued};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};
+pub use live::SessionState;
 pub use reports::{AgentLoad, Board, Cell, Column, Group, Report, ReportFilter, Span, Table};
 pub use search::{Found, FoundPage, Place, SEARCHED};
 pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
@@ -29,6 +31,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
 pub use statement::Item;
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
+use tokio::sync::broadcast;
 pub use users::{Login, NewLogin, User};
 
 /// What can go wrong with the database.
@@ -121,12 +124,20 @@ pub struct Storage {
     /// being refused there. The same pool as `readers` for PostgreSQL.
     writer: AnyPool,
     dialect: Dialect,
+    /// Ids of sessions, told after each commit that may have changed them.
+    changes: broadcast::Sender<String>,
 }
+
+/// Changes that a listener may lag behind before it has to look at everything.
+const CHANGES: usize = 4096;
 
 /// Writes that become true together, at [`Tx::commit`], or not at all.
 pub struct Tx {
     inner: Transaction<'static, sqlx::Any>,
     dialect: Dialect,
+    /// Sessions that were locked, to be told of when it is true.
+    sessions: Vec<String>,
+    changes: broadcast::Sender<String>,
 }
 
 /// The address of a SQLite file.
@@ -163,6 +174,7 @@ impl Storage {
                 .acquire_timeout(Duration::from_secs(10))
                 .after_release(|connection, _| Box::pin(left_clean(connection)))
         };
+        let (changes, _) = broadcast::channel(CHANGES);
         let storage = match dialect {
             Dialect::Sqlite => {
                 let options = || {
@@ -174,7 +186,7 @@ impl Storage {
                 // The writer first: it makes the file, and sets it to WAL before a reader opens it.
                 let writer = options().max_connections(1).min_connections(1).connect(url).await.map_err(failed)?;
                 let readers = options().max_connections(8).connect(url).await.map_err(failed)?;
-                Self { readers, writer, dialect }
+                Self { readers, writer, dialect, changes }
             }
             Dialect::Postgres => {
                 // A pool tries again and again and in the end says no more than that it did. One plain attempt says why.
@@ -182,7 +194,7 @@ impl Storage {
                 let connection = attempt.await.map_err(|_| failed(sqlx::Error::PoolTimedOut))?.map_err(failed)?;
                 connection.close().await.map_err(failed)?;
                 let pool = options().max_connections(16).connect(url).await.map_err(failed)?;
-                Self { readers: pool.clone(), writer: pool, dialect }
+                Self { readers: pool.clone(), writer: pool, dialect, changes }
             }
         };
         sqlx::migrate!("./migrations")
@@ -204,7 +216,12 @@ impl Storage {
             Dialect::Sqlite => self.writer.begin_with("BEGIN IMMEDIATE").await?,
             Dialect::Postgres => self.writer.begin().await?,
         };
-        Ok(Tx { inner, dialect: self.dialect })
+        Ok(Tx { inner, dialect: self.dialect, sessions: Vec::new(), changes: self.changes.clone() })
+    }
+
+    /// Ids of sessions that this process changes from now on, each after the commit.
+    pub fn changes(&self) -> broadcast::Receiver<String> {
+        self.changes.subscribe()
     }
 
     /// Whether the database answers.
@@ -231,7 +248,12 @@ impl Tx {
     ///
     /// When the database refuses; then none of them is.
     pub async fn commit(self) -> Result<(), StorageError> {
-        Ok(self.inner.commit().await?)
+        self.inner.commit().await?;
+        for id in self.sessions {
+            // An error means that nobody listens.
+            let _ = self.changes.send(id);
+        }
+        Ok(())
     }
 
     fn connection(&mut self) -> &mut AnyConnection {

@@ -17,6 +17,16 @@ pub enum Owner {
     Agent,
 }
 
+impl Owner {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bot => "bot",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 /// One session.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -68,7 +78,7 @@ pub struct Turn {
     pub role: Role,
     /// Its text, masked.
     pub text: String,
-    /// The caller's id of the message.
+    /// The caller's id of the message, or an agent's of the reply.
     pub message_id: Option<String>,
     /// Sentiment; user turns only.
     pub sentiment: Option<SentimentScores>,
@@ -111,19 +121,26 @@ pub struct NewTurn {
     pub model: Option<String>,
     /// The person who wrote an agent turn.
     pub author: Option<String>,
+    /// The id that an agent's side gave a reply.
+    pub reply_id: Option<String>,
+}
+
+/// The column `owner` of a row.
+pub(super) fn owner(row: &AnyRow) -> Result<Owner, StorageError> {
+    let owner: String = row.try_get("owner")?;
+    match owner.as_str() {
+        "bot" => Ok(Owner::Bot),
+        "agent" => Ok(Owner::Agent),
+        _ => Err(StorageError::Unknown { what: "the session owner", value: owner }),
+    }
 }
 
 fn session(row: &AnyRow) -> Result<Session, StorageError> {
-    let owner: String = row.try_get("owner")?;
     Ok(Session {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,
         channel: row.try_get("channel")?,
-        owner: match owner.as_str() {
-            "bot" => Owner::Bot,
-            "agent" => Owner::Agent,
-            _ => return Err(StorageError::Unknown { what: "the session owner", value: owner }),
-        },
+        owner: owner(row)?,
         owner_agent: row.try_get("owner_agent")?,
         profile: row.try_get("profile")?,
         flow: row.try_get("flow")?,
@@ -149,7 +166,10 @@ fn turn(row: &AnyRow) -> Result<Turn, StorageError> {
             _ => return Err(StorageError::Unknown { what: "the role", value: role }),
         },
         text: row.try_get("text_masked")?,
-        message_id: row.try_get("message_id")?,
+        message_id: match row.try_get("message_id")? {
+            None => row.try_get("reply_id")?,
+            id => id,
+        },
         sentiment: sentiment(row)?,
         intent: intent.zip(probability),
         decision: row.try_get("decision")?,
@@ -251,6 +271,7 @@ impl Tx {
     /// When the database fails.
     pub async fn lock_session(&mut self, id: &str, details: &SessionDetails) -> Result<Session, StorageError> {
         let at = now();
+        self.sessions.push(id.to_owned());
         sqlx::query(
             "INSERT INTO sessions (id, channel, owner, last_seq, resolved_seq, created_at, updated_at) \
              VALUES ($1, $2, 'bot', 0, 0, $3, $4) ON CONFLICT (id) DO NOTHING",
@@ -283,6 +304,7 @@ impl Tx {
     ///
     /// When the database fails or the session does not exist.
     pub async fn lock_existing_session(&mut self, id: &str) -> Result<Session, StorageError> {
+        self.sessions.push(id.to_owned());
         // SQLite has one writer, and a transaction here is that writer from its start.
         let sql = match self.dialect {
             Dialect::Sqlite => "SELECT * FROM sessions WHERE id = $1",
@@ -322,8 +344,8 @@ impl Tx {
         sqlx::query(
             "INSERT INTO turns (id, session_id, seq, role, text_masked, message_id, response_json, \
              sentiment_negative, sentiment_neutral, sentiment_positive, intent, intent_probability, \
-             decision, reason, knowledge_id, model, author, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+             decision, reason, knowledge_id, model, author, reply_id, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         )
         // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
         // hold later values of the same statement to that.
@@ -349,6 +371,7 @@ impl Tx {
         .bind(turn.knowledge_id)
         .bind(turn.model)
         .bind(turn.author)
+        .bind(turn.reply_id)
         .bind(at)
         .execute(self.connection())
         .await?;

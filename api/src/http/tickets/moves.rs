@@ -32,6 +32,9 @@ pub(in super::super) struct ReplyRequest {
     text: String,
     /// The suggestion that it was made from, if one was used.
     suggestion: Option<UsedSuggestion>,
+    /// The caller's id of the reply: the same id in the same session is stored once, so that it can be sent again when a connection
+    /// breaks.
+    message_id: Option<String>,
     /// Name of the person; when left out, whoever took the ticket with the same key.
     agent: Option<String>,
 }
@@ -167,8 +170,10 @@ pub(in super::super) async fn reply(
         }
         None => None,
     };
+    let reply_id = request.message_id.map(|id| checked_id("message_id", id)).transpose()?;
     let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.reply(&id, &actor, text, suggestion).await?) }).await?.into()))
+    let replied = state.finish(async move { Ok(desk.reply(&id, &actor, text, suggestion, reply_id).await?) });
+    Ok(Json(replied.await?.into()))
 }
 
 /// Resolve a ticket
