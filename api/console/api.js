@@ -91,3 +91,6 @@ export function address(path, query) {
 }
 
 export const ticketPath = (id, action = "") => "/v1/tickets/" + encodeURIComponent(id) + (action && "/" + action);
+
+// An id that nobody else has. `crypto.randomUUID` is only there on https and on this machine.
+export const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

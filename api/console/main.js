@@ -5,6 +5,7 @@ import { presenceSwitch, showBoard } from "./board.js";
 import { button, make } from "./dom.js";
 import { bind, listen, showKeys } from "./keys.js";
 import { showKnowledge } from "./knowledge.js";
+import { listenLive, startLive } from "./live.js";
 import { askForLogIn } from "./login.js";
 import { attempt, watch } from "./notice.js";
 import { startQueue } from "./queue.js";
@@ -83,7 +84,10 @@ async function start() {
   applyTheme();
   connection.addEventListener("offline", () => { element("connection").hidden = false; });
   connection.addEventListener("online", () => { element("connection").hidden = true; });
-  whenLoggedOut(() => askForLogIn(() => me?.user));
+  whenLoggedOut(async () => {
+    await askForLogIn(() => me?.user);
+    if (me) startLive();
+  });
   while (!me) {
     try {
       me = await get("/v1/me");
@@ -108,6 +112,10 @@ async function start() {
   queue = startQueue(element("queue"), me, (id) => { location.hash = "#/ticket/" + id; });
   bindKeys();
   watch(me, queue.refresh);
+  listenLive((frame) => {
+    if (frame.type === "tickets") queue.refresh();
+  });
+  startLive();
   addEventListener("hashchange", go);
   go();
   presence = await presenceSwitch(who, me);

@@ -3,7 +3,7 @@
 import { complain } from "./notice.js";
 
 // Does `work` now and again some milliseconds after it ended. While the tab is hidden it rests, or keeps to a slower pace;
-// when the tab is seen again it is done at once.
+// when the tab is seen again it is done at once. `milliseconds` may be a function, asked before each pause.
 export function poll(milliseconds, work, whileHidden = Infinity) {
   let timer = 0;
   let stopped = false;
@@ -12,7 +12,8 @@ export function poll(milliseconds, work, whileHidden = Infinity) {
 
   const later = () => {
     clearTimeout(timer);
-    const pause = document.hidden ? whileHidden : milliseconds;
+    const usual = typeof milliseconds === "function" ? milliseconds() : milliseconds;
+    const pause = document.hidden ? whileHidden : usual;
     if (!stopped && pause !== Infinity) timer = setTimeout(now, pause);
   };
 

@@ -1,10 +1,11 @@
 // One ticket: what was said, what to say next, and what is known.
 
-import { address, get, post, ticketPath } from "./api.js";
+import { address, get, newId, post, ticketPath } from "./api.js";
 import { actionButtons, isOffered, mayReply, whySilent } from "./actions.js";
 import { assistPanel } from "./assist.js";
 import { detailsPanel } from "./details.js";
 import { button, empty, make, pill } from "./dom.js";
+import { follow, isLive, leave, listenLive, markSeen, typing } from "./live.js";
 import { attempt } from "./notice.js";
 import { poll } from "./poll.js";
 import { timeline } from "./timeline.js";
@@ -14,6 +15,8 @@ import { DECISIONS, PRIORITIES, clock, moodText, percent, reasonText, shortId, s
 const EARLIER = 40;
 // Every so many looks at the session the ticket itself is looked at too: colleagues may change it.
 const LOOKS = 5;
+// Milliseconds between looks: with a socket that tells what is new, and without.
+const PAUSE = { live: 15000, alone: 2000 };
 
 // What was written and not sent, by ticket, as long as the page lives.
 const drafts = new Map();
@@ -41,6 +44,9 @@ export function showTicket(container, id, me, queueChanged) {
   let turns = [];
   let looks = 0;
   let suggestion = null;
+  // The id of the reply that is being sent, and its words: sent again after a failure, it is stored once.
+  let sending = null;
+  let customer = null;
   let isStopped = false;
 
   // The page.
@@ -52,7 +58,10 @@ export function showTicket(container, id, me, queueChanged) {
   const log = make("div", { class: "turns", role: "log", "aria-live": "polite", "aria-label": "对话", tabindex: "0" }, earlier);
   const text = make("textarea", {
     name: "reply", rows: 3, maxlength: 20000, "aria-label": "回复客户", placeholder: "回复客户…", value: drafts.get(id) || "",
-    oninput: () => drafts.set(id, text.value),
+    oninput: () => {
+      drafts.set(id, text.value);
+      if (session) typing(session.session_id);
+    },
     onkeydown: (event) => {
       if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
       event.preventDefault();
@@ -62,6 +71,7 @@ export function showTicket(container, id, me, queueChanged) {
   const send = button("发送", null, { type: "submit", class: "main", "aria-keyshortcuts": "Control+Enter" });
   const source = make("span", { class: "quiet" });
   const silent = make("p", { class: "quiet silent" });
+  const presence = make("p", { class: "quiet presence", "aria-live": "polite" });
   const reply = make("form", {
     class: "reply", hidden: true,
     onsubmit: (event) => {
@@ -86,7 +96,7 @@ export function showTicket(container, id, me, queueChanged) {
         actions),
       state),
     panelTabs,
-    make("div", { class: "talk" }, log, silent, reply),
+    make("div", { class: "talk" }, log, presence, silent, reply),
     Object.values(bodies));
   container.replaceChildren(whole);
 
@@ -129,6 +139,7 @@ export function showTicket(container, id, me, queueChanged) {
       session = await get(sessionPath({ after: turns.length ? turns.at(-1).seq : Math.max(0, (ticket.turns[0]?.seq ?? 1) - 1 - EARLIER) }));
       if (isStopped) return;
       add(session.turns);
+      if (turns.length) markSeen(session.session_id, turns.at(-1).seq);
       // A session of many turns comes in pages.
     } while (session.turns.length && turns.at(-1).seq < session.last_seq);
     earlier.hidden = !turns.length || turns[0].seq <= 1;
@@ -184,7 +195,11 @@ export function showTicket(container, id, me, queueChanged) {
     if (isStopped) return;
     const isSame = session && ticket.updated_at === fresh.updated_at && ticket.events.length === fresh.events.length;
     ticket = fresh;
-    if (!session) await catchUp();
+    if (!session) {
+      await catchUp();
+      // From the first turn that is not read yet; who is there is told at once.
+      if (!isStopped) follow(session.session_id, session.last_seq);
+    }
     if (!isStopped && !isSame) arrange();
   }
 
@@ -203,7 +218,7 @@ export function showTicket(container, id, me, queueChanged) {
         looks += 1;
         const known = session.ticket?.ticket_id === id ? session.ticket : null;
         const moved = known && (known.status !== ticket.status || known.assignee !== ticket.assignee);
-        if (moved || session.last_seq !== before || looks % LOOKS === 0) await loadTicket();
+        if (moved || session.last_seq !== before || isLive() || looks % LOOKS === 0) await loadTicket();
         else describe();
       }
     } catch (failure) {
@@ -213,6 +228,26 @@ export function showTicket(container, id, me, queueChanged) {
       return;
     }
     if (!isStopped) await assist.refresh();
+  }
+
+  const hush = listenLive((frame) => {
+    if (!session || frame.session_id !== session.session_id) return;
+    if (frame.type === "turn" || frame.type === "session") looker.now();
+    if (frame.type === "standing") {
+      customer = frame.customer;
+      showPresence();
+    }
+  });
+
+  // Whether the customer is there, is typing, and has read what was answered last.
+  function showPresence() {
+    const last = turns.findLast((turn) => turn.role === "agent");
+    const hasRead = last && customer.read_seq >= last.seq;
+    const hasIt = last && customer.received_seq >= last.seq;
+    presence.textContent = [
+      customer.typing ? "客户正在输入…" : customer.present ? "客户在线" : "客户不在线",
+      last && (hasRead ? "回复已读" : hasIt ? "回复已送达" : "回复未送达"),
+    ].filter(Boolean).join(" · ");
   }
 
   // What is said next.
@@ -230,12 +265,14 @@ export function showTicket(container, id, me, queueChanged) {
   async function submit() {
     const said = text.value.trim();
     if (!said || send.disabled) return;
-    const body = { text: said };
+    if (sending?.text !== said) sending = { text: said, message_id: newId() };
+    const body = { ...sending };
     if (suggestion) body.suggestion = { knowledge_id: suggestion.knowledge_id, edited: said !== suggestion.text.trim() };
     send.disabled = true;
     await attempt(async () => {
       await post(ticketPath(id, "reply"), body);
       text.value = "";
+      sending = null;
       drafts.delete(id);
       suggestion = null;
       source.textContent = "";
@@ -254,7 +291,7 @@ export function showTicket(container, id, me, queueChanged) {
   };
   document.addEventListener("keydown", pickByKey);
 
-  const looker = poll(2000, look);
+  const looker = poll(() => (isLive() ? PAUSE.live : PAUSE.alone), look);
   return {
     write: () => {
       if (!matchMedia("(min-width: 1100px)").matches) choose("talk");
@@ -264,6 +301,8 @@ export function showTicket(container, id, me, queueChanged) {
     stop() {
       isStopped = true;
       looker.stop();
+      hush();
+      if (session) leave(session.session_id);
       resized.disconnect();
       document.removeEventListener("keydown", pickByKey);
     },

@@ -1,5 +1,6 @@
 // The chat page. Everything that comes from the server or the customer is put in as text, never as HTML.
-"use strict";
+
+import { Live } from "./live.js";
 
 const POLL_MILLISECONDS = 3000;
 const DECISIONS = { reply: "直接回答", clarify: "请客户澄清", out_of_scope: "超出服务范围", no_answer: "暂无答案", escalate: "转人工", silent: "人工处理中" };
@@ -35,6 +36,17 @@ let ticket = "";
 let agentName = "";
 let waiting = 0;
 let exists = false;
+// Turns that are shown already: the customer's by the ids of their messages, the bot's by their numbers.
+let mine = new Set();
+let answered = new Set();
+// Turns that may be the answer to what is under way.
+let held = [];
+// The customer's last turn, and its number, for the mark that it was read.
+let lastOwn = null;
+let lastOwnSeq = 0;
+let presence = null;
+// Who owns the session, as the socket told it and the page does not show yet.
+let told = null;
 // Counts sessions: an answer that belongs to an earlier one is dropped.
 let round = 0;
 
@@ -200,8 +212,19 @@ async function call(method, path, body) {
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-// Asks again by itself while the service is busy. The message id makes that safe: nothing is answered twice.
+// Over the socket where there is one; a message that waits there when it breaks is asked for here, under the same id.
 async function ask(message) {
+  if (!live.isOpen) return askByRequest(message);
+  try {
+    return await live.say(message);
+  } catch (error) {
+    if (error.code === "key_missing" || error.code === "key_unknown") return askByRequest(message);
+    throw new Failure(error.code, error.message + "。" + (error.hint || ""));
+  }
+}
+
+// Asks again by itself while the service is busy. The message id makes that safe: nothing is answered twice.
+async function askByRequest(message) {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await call("POST", "/v1/chat", message);
@@ -214,19 +237,22 @@ async function ask(message) {
 }
 
 function say(content) {
-  addTurn("user", content);
+  lastOwn = addTurn("user", content);
   return deliver({ session_id: session, message_id: newId(), channel: "web", text: content });
 }
 
 async function deliver(message) {
-  const mine = round;
+  const started = round;
+  mine.add(message.message_id);
   const dots = owner === "bot" ? addDots() : null;
   waiting += 1;
   try {
     const answer = await ask(message);
-    if (mine !== round) return;
+    if (started !== round) return;
     exists = true;
     keyForm.hidden = true;
+    if (answer.reply_seq) answered.add(answer.reply_seq);
+    lastOwnSeq = Math.max(lastOwnSeq, answer.seq);
     const handedOver = answer.decision === "escalate" || answer.decision === "silent";
     if (answer.reply) {
       const turn = addTurn("bot", answer.reply);
@@ -237,7 +263,7 @@ async function deliver(message) {
     }
     showOwner(handedOver ? "agent" : "bot", answer.ticket_id);
   } catch (failure) {
-    if (mine !== round) return;
+    if (started !== round) return;
     const turn = addTurn("error", failure.message || "出错了，请稍后重试。");
     turn.setAttribute("role", "alert");
     const again = make("button", "", "重试");
@@ -248,22 +274,42 @@ async function deliver(message) {
   } finally {
     waiting -= 1;
     if (dots) dots.remove();
+    showHeld();
+    showTold();
   }
 }
 
-// Reads what is new in the session. `all`: the page was loaded again, show every turn; else only what a person wrote.
+// A turn that was written elsewhere, or is shown because the page was loaded again.
+function showTurn(turn, all) {
+  if (turn.seq <= lastSeq) return;
+  lastSeq = turn.seq;
+  if (turn.role === "user") {
+    lastOwnSeq = Math.max(lastOwnSeq, turn.seq);
+    if (all || !mine.has(turn.message_id)) lastOwn = addTurn("user", turn.text);
+  } else if (turn.role === "agent") {
+    addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服");
+  } else if (all) {
+    addTurn("bot", turn.text);
+  } else {
+    held.push(turn);
+    showHeld();
+  }
+}
+
+// What the bot said without being asked by this page. While a message is under way its answer may still be among them.
+function showHeld() {
+  if (waiting) return;
+  for (const turn of held.splice(0)) if (!answered.has(turn.seq)) addTurn("bot", turn.text);
+}
+
+// Reads what is new in the session. `all`: the page was loaded again, show every turn; else what this page does not show yet.
 async function catchUp(all) {
-  const mine = round;
+  const started = round;
   const body = await call("GET", "/v1/sessions/" + encodeURIComponent(session) + "?after=" + lastSeq);
-  if (mine !== round) return;
+  if (started !== round) return;
   exists = true;
   const agent = body.owner_agent;
-  for (const turn of body.turns) {
-    if (turn.seq <= lastSeq) continue;
-    lastSeq = turn.seq;
-    if (turn.role === "agent") addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服");
-    else if (all) addTurn(turn.role, turn.text);
-  }
+  for (const turn of body.turns) showTurn(turn, all);
   // While a message is under way, its own answer tells who owns the session.
   if (!waiting) showOwner(body.owner, body.ticket && body.ticket.ticket_id, agent);
 }
@@ -271,7 +317,7 @@ async function catchUp(all) {
 async function poll() {
   for (;;) {
     await pause(POLL_MILLISECONDS);
-    if (!exists || waiting || owner !== "agent" || document.hidden) continue;
+    if (live.isOpen || !exists || waiting || owner !== "agent" || document.hidden) continue;
     try { await catchUp(false); } catch { /* the next round tries again */ }
   }
 }
@@ -283,6 +329,43 @@ async function start() {
     if (failure.code === "offline") addTurn("error", failure.message);
   }
   if (!turns.childElementCount) addTurn("bot", "您好，请问有什么可以帮您？");
+  live.follow(session, lastSeq);
+}
+
+// What the socket tells.
+function hear(frame) {
+  if (frame.session_id !== session) return;
+  if (frame.type === "turn") {
+    exists = true;
+    showTurn(frame.turn, false);
+    markSeen();
+  } else if (frame.type === "session") {
+    exists = true;
+    told = frame;
+    showTold();
+  } else if (frame.type === "standing") {
+    presence = frame.agent;
+    showPresence();
+  }
+}
+
+// While a message is under way, its own answer tells who owns the session.
+function showTold() {
+  if (waiting || !told) return;
+  showOwner(told.owner, told.ticket && told.ticket.ticket_id, told.owner_agent);
+  told = null;
+}
+
+function markSeen() {
+  if (lastSeq) live.mark(session, lastSeq, !document.hidden);
+}
+
+// Whether the person is typing, and has read what the customer said last.
+function showPresence() {
+  const isTyping = owner === "agent" && presence && presence.typing;
+  element("presence").textContent = isTyping ? "客服正在输入…" : "";
+  for (const old of turns.querySelectorAll(".read")) old.remove();
+  if (owner === "agent" && presence && lastOwn && lastOwnSeq && presence.read_seq >= lastOwnSeq) lastOwn.append(make("div", "read", "已读"));
 }
 
 function fit() {
@@ -311,13 +394,21 @@ text.addEventListener("keydown", (event) => {
   submit();
 });
 
-text.addEventListener("input", fit);
+text.addEventListener("input", () => {
+  fit();
+  if (owner === "agent") live.typing(session);
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) markSeen();
+});
 
 keyForm.addEventListener("submit", (event) => {
   event.preventDefault();
   key = element("key").value.trim();
   store("key", key);
   keyForm.hidden = true;
+  live.restart();
   const failed = turns.querySelectorAll(".error button");
   if (failed.length) failed[failed.length - 1].click();
   else if (!exists) { turns.replaceChildren(); start(); }
@@ -326,16 +417,37 @@ keyForm.addEventListener("submit", (event) => {
 
 element("fresh").addEventListener("click", () => {
   round += 1;
+  live.leave(session);
   session = newId();
   store("session", session);
   lastSeq = 0;
   exists = false;
+  mine = new Set();
+  answered = new Set();
+  held = [];
+  lastOwn = null;
+  lastOwnSeq = 0;
+  presence = null;
+  told = null;
   owner = "bot";
   ticket = "";
   showOwner("bot");
+  showPresence();
   turns.replaceChildren();
+  live.follow(session, 0);
   addTurn("bot", "您好，请问有什么可以帮您？");
   text.focus();
+});
+
+const live = new Live({
+  hello: () => ({ side: "customer", ...(key && { key }) }),
+  onFrame: hear,
+  onChange: (isOpen) => {
+    // What waits for an answer goes on as a request; the id keeps it from being answered twice.
+    if (isOpen) return;
+    live.takeOutbox().reduce((before, { message, resolve, reject }) =>
+      before.then(() => askByRequest(message)).then(resolve, reject), Promise.resolve());
+  },
 });
 
 start();

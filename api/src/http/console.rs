@@ -18,7 +18,7 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 22] = console_files! {
+const FILES: [(&str, &str, &str); 23] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
@@ -29,6 +29,7 @@ const FILES: [(&str, &str, &str); 22] = console_files! {
     "dom.js": SCRIPT,
     "keys.js": SCRIPT,
     "knowledge.js": SCRIPT,
+    "live.js": SCRIPT,
     "login.js": SCRIPT,
     "main.js": SCRIPT,
     "notice.js": SCRIPT,

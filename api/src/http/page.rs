@@ -1,4 +1,4 @@
-//! The chat page at `/`: three files of our own inside the program, nothing from elsewhere.
+//! The chat page at `/`: files of our own inside the program, nothing from elsewhere.
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -14,6 +14,10 @@ pub(super) fn routes() -> Router<AppState> {
         .route(
             "/page/chat.js",
             get(async || file("text/javascript; charset=utf-8", include_str!("../../page/chat.js"))),
+        )
+        .route(
+            "/page/live.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("../../page/live.js"))),
         )
         .route("/favicon.ico", get(async || file("image/svg+xml", include_str!("../../page/icon.svg"))))
 }
