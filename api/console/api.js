@@ -36,12 +36,13 @@ function tell(offline) {
   connection.dispatchEvent(new Event(offline ? "offline" : "online"));
 }
 
-async function send(method, path, body) {
+async function send(method, path, body, file) {
   const headers = {};
   if (csrfToken && method !== "GET") headers["X-CSRF-Token"] = csrfToken;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const options = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) };
   if (body !== undefined) options.body = JSON.stringify(body);
+  if (file) options.body = file;
   let response;
   let text;
   try {
@@ -61,10 +62,10 @@ async function send(method, path, body) {
 }
 
 // Calls the service and gives its JSON. Where the login has ended, asks for a new one and then goes on as if nothing had been.
-export async function call(method, path, body) {
+export async function call(method, path, body, file) {
   for (let renewed = false; ;) {
     try {
-      return await send(method, path, body);
+      return await send(method, path, body, file);
     } catch (failure) {
       if (failure.status === 401 && path !== "/v1/login" && askForLogIn) {
         logIn ??= askForLogIn().finally(() => { logIn = null; });
@@ -82,6 +83,7 @@ export async function call(method, path, body) {
 
 export const get = (path) => call("GET", path);
 export const post = (path, body = {}) => call("POST", path, body);
+export const upload = (path, file) => call("POST", path, undefined, file);
 
 // An address with a query; what is empty is left out.
 export function address(path, query) {

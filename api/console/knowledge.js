@@ -4,6 +4,7 @@ import { address, call, get, post } from "./api.js";
 import { button, empty, field, make, pill } from "./dom.js";
 import { ask } from "./dialog.js";
 import { attempt, say } from "./notice.js";
+import { knowledgeFiles, releaseList } from "./releases.js";
 import { clock } from "./words.js";
 
 const PAGE = 50;
@@ -30,7 +31,8 @@ export function showKnowledge(container, me) {
   button("新建", create),
   me.role === "admin" ? button("发布全部草稿", () => publish(null), { class: "main" }) : null);
   container.replaceChildren(make("div", { class: "sheet" }, make("h1", {}, "知识"), form,
-    make("div", { class: "split" }, make("div", {}, list, more), editor)));
+    make("div", { class: "split" }, make("div", {}, list, more), editor),
+    knowledgeFiles(() => load(null)), releaseList(me.role === "admin", () => load(null))));
 
   async function load(after) {
     round += 1;

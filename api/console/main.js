@@ -1,6 +1,7 @@
 // The console: who is here, where they are, and the way from one place to the other.
 
 import { connection, get, post, rememberToken, whenLoggedOut } from "./api.js";
+import { showApiKeys } from "./apikeys.js";
 import { presenceSwitch, showBoard } from "./board.js";
 import { button, make } from "./dom.js";
 import { bind, listen, showKeys } from "./keys.js";
@@ -12,6 +13,7 @@ import { startQueue } from "./queue.js";
 import { showReports } from "./reports.js";
 import { showSearch } from "./search.js";
 import { applyTheme, showSettings } from "./settings.js";
+import { showTeam } from "./team.js";
 import { showTicket } from "./ticket.js";
 import { showUsers } from "./users.js";
 import { ROLES } from "./words.js";
@@ -33,11 +35,13 @@ const PLACES = [
   ["board", "看板", () => true],
   ["reports", "报表", (role) => role === "supervisor" || role === "admin"],
   ["knowledge", "知识", () => true],
+  ["team", "客服", () => true],
   ["users", "用户", (role) => role === "admin"],
+  ["apikeys", "密钥", (role) => role === "admin"],
   ["settings", "设置", () => true],
 ];
 
-const SHEETS = { board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, users: showUsers, settings: showSettings };
+const SHEETS = { apikeys: showApiKeys, board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, team: showTeam, users: showUsers, settings: showSettings };
 
 function go() {
   const [place = "queue", name = ""] = location.hash.replace(/^#\//, "").split("/");

@@ -19,6 +19,7 @@ use yingda::{
     Config,
     auth::{self, Role},
     config::{SAMPLE_KNOWLEDGE, SAMPLE_MODEL},
+    desk::{Dispatcher, settings::DeskSettings},
     storage::now,
     users::NewUser,
 };
@@ -149,6 +150,8 @@ impl Listening {
         let address = listener.local_addr().unwrap();
         let router = yingda::router(service.state.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
+        let live = service.state.live().clone();
+        tokio::spawn(async move { live.run().await });
         Self { service, address, key }
     }
 
@@ -157,6 +160,22 @@ impl Listening {
         let bearer = format!("Bearer {}", self.key).parse().unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         self.service.send(request).await.ok()
+    }
+
+    /// Somebody is at the desk.
+    async fn present(&self, name: &str) {
+        let body = json!({ "agent": name, "presence": "online" }).to_string();
+        let mut request = with_body("PUT", "/v1/me/presence", body);
+        request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {}", self.key).parse().unwrap());
+        assert_eq!(self.service.send(request).await.status, 204);
+    }
+
+    /// From now on tickets are offered to those who are there. Browsers on a busy machine are slow: nobody is hurried.
+    fn route(&self) {
+        let mut settings = DeskSettings { offline_seconds: 600, ..DeskSettings::default() };
+        settings.routing.accept_seconds = 600;
+        let dispatcher = Dispatcher::new(self.service.state.storage().clone(), settings);
+        tokio::spawn(async move { dispatcher.run().await });
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -272,7 +291,9 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
             .iter()
             .enumerate()
     {
-        service.chat(&format!("other-{number}"), &format!("U{}", 1000 + number), words).await;
+        let other = service.chat(&format!("other-{number}"), &format!("U{}", 1000 + number), words).await;
+        let path = format!("/v1/tickets/{}/transfer", string(&other["ticket_id"]));
+        service.send("POST", &path, json!({ "team": "门店" })).await;
     }
 
     // The bot answers, the customer gets angry, a ticket opens.
@@ -287,13 +308,24 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     let session = string(&customer.read("sessionStorage.getItem('yingda-session')").await);
     let ticket = string(&service.get(&format!("/v1/sessions/{session}")).await["ticket"]["ticket_id"]);
 
-    // 小王 sees it in the queue, takes it by the keyboard, and answers with a suggestion.
+    // Of two who are there it is offered to 小王, who knows about such things. She accepts it by the keyboard, and answers with a
+    // suggestion.
+    let about = string(&service.get(&format!("/v1/tickets/{ticket}")).await["category"]);
+    for (name, team, skills) in [("小李", "售后", json!({})), ("小王", "售前", json!({ about: 3 }))] {
+        let listed = json!({ "team": team, "capacity": 9, "skills": skills });
+        service.send("PUT", &format!("/v1/desk/agents/{name}"), listed).await;
+        service.present(name).await;
+    }
+    service.route();
     let wang = driver.browser(&service, false).await;
     wang.go("/console#/queue/waiting").await;
     wang.log_in("xiaowang").await;
+    wang.until("document.querySelectorAll('a.ticket').length === 4").await;
+    wang.go("/console#/queue/mine").await;
     let row = format!("a.ticket[data-id='{ticket}']");
     wang.sees(&row, "负面").await;
-    assert_eq!(wang.read("document.querySelectorAll('a.ticket').length").await, 5);
+    wang.sees(&row, "待接受").await;
+    assert_eq!(wang.read("document.querySelectorAll('a.ticket').length").await, 1);
     let is_chosen = format!("document.activeElement === document.querySelector(\"{row}\")");
     for _ in 0..5 {
         if wang.read(&is_chosen).await == json!(false) {
@@ -303,7 +335,7 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     wang.until(&is_chosen).await;
     wang.press(ENTER).await;
     wang.sees(".turn.user .bubble", ANGRY).await;
-    assert_eq!(wang.read("document.querySelector('form.reply').hidden").await, true, "nobody has it yet");
+    wang.sees(".presence", "客户在线").await;
     wang.click("[data-action=take]").await;
     wang.sees(".state", "负责人 小王").await;
     wang.find("form.reply textarea").await;
@@ -316,13 +348,14 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     wang.write("form.reply textarea", &(CONTROL.to_owned() + ENTER)).await;
     wang.sees(".turn.agent .bubble", &suggested).await;
     customer.sees(".turn.agent .bubble", &suggested).await;
+    wang.sees(".presence", "回复已读").await;
 
     // It goes to another department, with the reason.
     wang.click("[data-action=transfer]").await;
     wang.write("dialog input[name=team]", "售后").await;
     wang.write("dialog textarea[name=reason]", "需要核实退款进度").await;
     wang.click("dialog[open] button[type=submit]").await;
-    wang.sees(".state", "待领取").await;
+    wang.sees(".state", "小李").await;
     wang.until("document.querySelector('form.reply').hidden").await;
     customer.write("#text", &("在吗？".to_owned() + ENTER)).await;
     wang.sees(".turn.user .bubble", "在吗？").await;
@@ -332,8 +365,10 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     phone.go(&format!("/console#/ticket/{ticket}")).await;
     phone.log_in("xiaoli").await;
     phone.sees(".turn.user .bubble", "在吗？").await;
+    phone.sees(".state", "待接受").await;
     phone.click("[data-action=take]").await;
     phone.write("form.reply textarea", "您好，我是售后小李，退款今天会到账。").await;
+    customer.sees("#presence", "正在输入").await;
     phone.picture("console-phone.png").await;
     phone.click("form.reply button[type=submit]").await;
     customer.sees(".turn.agent .author", "小李").await;
@@ -383,11 +418,12 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     assert_eq!(shown, json!(told));
     for sentence in [
         "智能客服转人工：",
-        "小王领取了工单",
+        "把工单分配给 小王",
+        "小王接受了工单",
         "小王回复了客户（采用建议）",
         "小王把工单转交给「售后」，原因：需要核实退款进度",
         "客户发来消息",
-        "小李领取了工单",
+        "小李接受了工单",
         "小李解决了工单：已催财务，今天退款",
         "小李关闭了工单",
     ] {

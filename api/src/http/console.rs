@@ -18,10 +18,11 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 23] = console_files! {
+const FILES: [(&str, &str, &str); 26] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
+    "apikeys.js": SCRIPT,
     "assist.js": SCRIPT,
     "board.js": SCRIPT,
     "details.js": SCRIPT,
@@ -35,9 +36,11 @@ const FILES: [(&str, &str, &str); 23] = console_files! {
     "notice.js": SCRIPT,
     "poll.js": SCRIPT,
     "queue.js": SCRIPT,
+    "releases.js": SCRIPT,
     "reports.js": SCRIPT,
     "search.js": SCRIPT,
     "settings.js": SCRIPT,
+    "team.js": SCRIPT,
     "ticket.js": SCRIPT,
     "timeline.js": SCRIPT,
     "users.js": SCRIPT,
