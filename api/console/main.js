@@ -11,6 +11,7 @@ import { askForLogIn } from "./login.js";
 import { attempt, watch } from "./notice.js";
 import { startQueue } from "./queue.js";
 import { showReports } from "./reports.js";
+import { showRules } from "./rules.js";
 import { showSearch } from "./search.js";
 import { applyTheme, showSettings } from "./settings.js";
 import { showTeam } from "./team.js";
@@ -36,12 +37,13 @@ const PLACES = [
   ["reports", "报表", (role) => role === "supervisor" || role === "admin"],
   ["knowledge", "知识", () => true],
   ["team", "客服", () => true],
+  ["rules", "分配", (role) => role === "supervisor" || role === "admin"],
   ["users", "用户", (role) => role === "admin"],
   ["apikeys", "密钥", (role) => role === "admin"],
   ["settings", "设置", () => true],
 ];
 
-const SHEETS = { apikeys: showApiKeys, board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, team: showTeam, users: showUsers, settings: showSettings };
+const SHEETS = { apikeys: showApiKeys, board: showBoard, reports: showReports, rules: showRules, knowledge: showKnowledge, search: showSearch, team: showTeam, users: showUsers, settings: showSettings };
 
 function go() {
   const [place = "queue", name = ""] = location.hash.replace(/^#\//, "").split("/");

@@ -44,6 +44,9 @@ pub enum ApiError {
         /// What is wrong, in Chinese.
         problem: String,
     },
+    /// Somebody else changed the settings meanwhile.
+    #[error("the settings were changed meanwhile")]
+    SettingsChanged,
     /// What is only there as a WebSocket was asked for without one.
     #[error("upgrade needed")]
     UpgradeNeeded,
@@ -252,6 +255,7 @@ impl ApiError {
             Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::InvalidField { .. } => ("invalid_field", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::SettingsChanged => ("settings_changed", StatusCode::CONFLICT),
             Self::UpgradeNeeded => ("upgrade_needed", StatusCode::UPGRADE_REQUIRED),
             Self::KeyMissing => ("key_missing", StatusCode::UNAUTHORIZED),
             Self::KeyUnknown => ("key_unknown", StatusCode::UNAUTHORIZED),
@@ -323,6 +327,7 @@ impl ApiError {
             Self::InvalidField { field, problem } => {
                 (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
             }
+            Self::SettingsChanged => ("设置刚刚被别人改过".into(), "请重新打开设置，看过新的内容后再改。"),
             Self::UpgradeNeeded => (
                 "这个地址只提供 WebSocket 连接".into(),
                 "请用 WebSocket 客户端连接；普通请求请用 GET /v1/sessions/{session_id}。",
@@ -506,6 +511,9 @@ impl From<UserError> for ApiError {
             UserError::PasswordIsLogin => Self::field("password", "不能与登录名相同"),
             UserError::LoginTaken(login) => Self::LoginTaken(login),
             UserError::NameTaken(name) => Self::NameTaken(name),
+            UserError::HasTickets { name, tickets } => {
+                Self::field("name", format!("暂不能更改：{name}名下还有 {tickets} 张未结束的工单，请先转交或解决"))
+            }
             UserError::NotFound(id) => Self::UserNotFound(id),
             UserError::LastAdmin => Self::LastAdmin,
             UserError::OwnAccount => Self::OwnAccount,
@@ -579,6 +587,7 @@ mod tests {
             (ApiError::UnsupportedMediaType, "unsupported_media_type", 415),
             (ApiError::BodyTooLarge, "body_too_large", 413),
             (ApiError::field("text", "不能为空"), "invalid_field", 422),
+            (ApiError::SettingsChanged, "settings_changed", 409),
             (ApiError::UpgradeNeeded, "upgrade_needed", 426),
             (ApiError::KeyMissing, "key_missing", 401),
             (ApiError::KeyUnknown, "key_unknown", 401),
@@ -642,7 +651,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 51);
+        assert_eq!(all.len(), 52);
     }
 
     #[test]

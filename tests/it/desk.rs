@@ -247,6 +247,16 @@ async fn a_form_opens_a_ticket_and_the_bot_is_silent() {
         let more = service.post("/v1/tickets", json!({ "session_id": session, "text": "还有一件事" })).await.ok();
         assert_eq!(more["ticket_id"], opened["ticket_id"], "one open ticket per session");
         service.post("/v1/tickets", json!({ "text": " " })).await.refuses("text");
+        service.post("/v1/tickets", json!({ "text": "好", "profile": [] })).await.refuses("profile");
+        // A VIP is one whether the form says so or an earlier message did.
+        let profile = json!({ "audience": ["VIP"], "phone": "13912345678" });
+        let vip = json!({ "session_id": "vip", "text": "请回电", "profile": profile });
+        assert_eq!(service.post("/v1/tickets", vip).await.ok()["priority"], "high");
+        assert!(!service.session("vip").await.to_string().contains("13912345678"));
+        let message = json!({ "session_id": "vip2", "text": "你好", "profile": { "audience": "vip" } });
+        service.post("/v1/chat", message).await.ok();
+        let form = json!({ "session_id": "vip2", "text": "请回电" });
+        assert_eq!(service.post("/v1/tickets", form).await.ok()["priority"], "high");
         let found = service.get("/v1/tickets?user_id=u&status=open&priority=high").await.ok();
         assert_eq!(found["tickets"].as_array().unwrap().len(), 1);
         assert_eq!(service.get("/v1/tickets?user_id=u&status=closed").await.ok()["tickets"], json!([]));

@@ -87,6 +87,44 @@ async fn a_ticket_is_offered_to_who_can_and_goes_on_when_they_do_not_take_it() {
 }
 
 #[tokio::test]
+async fn supervisors_change_routing_while_it_runs() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let dispatcher = dispatcher(&service, DeskSettings::default());
+        person(&service, "小王", "售后", json!({})).await;
+        let waiting = ticket(&service, "s1", "退款").await;
+        let known = service.get("/v1/desk/settings").await.ok();
+        assert_eq!((&known["source"], &known["version"]), (&json!("file"), &json!(0)));
+        assert_eq!(known["tuning"]["routing"]["accept_seconds"], 20);
+
+        let put = async |body: Value| service.send(with_body("PUT", "/v1/desk/settings", body.to_string())).await;
+        let mut tuning = known["tuning"].clone();
+        tuning["route"] = json!(false);
+        let changed = put(json!({ "tuning": tuning, "version": 0, "note": "先人工分配" })).await.ok();
+        assert_eq!((&changed["source"], &changed["version"]), (&json!("console"), &json!(1)));
+        let stale = put(json!({ "tuning": tuning, "version": 0 })).await;
+        assert_eq!(stale.refusal(), (409, "settings_changed".to_owned()));
+        let mut bad = tuning.clone();
+        bad["routing"]["accept_seconds"] = json!(0);
+        put(json!({ "tuning": bad, "version": 1 })).await.refuses("tuning");
+        bad["routing"]["speed"] = json!(1);
+        put(json!({ "tuning": bad, "version": 1 })).await.refuses("tuning.routing.speed");
+
+        // Whoever runs already goes by it: an offer is over after three seconds now.
+        tuning["route"] = json!(true);
+        tuning["routing"]["accept_seconds"] = json!(3);
+        put(json!({ "tuning": tuning, "version": 1 })).await.ok();
+        assert_eq!(dispatcher.dispatch(now()).await.unwrap().offered, 1);
+        assert_eq!(dispatcher.dispatch(now() + 5 * SECOND).await.unwrap().returned, 1);
+        assert_eq!(count(&read(&service, &waiting).await, "returned"), 1);
+        let back = put(json!({ "version": 2 })).await.ok();
+        assert_eq!((&back["source"], &back["version"]), (&json!("file"), &json!(3)));
+        assert_eq!(back["tuning"], known["tuning"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn whoever_is_not_heard_of_counts_as_gone_and_their_work_goes_back() {
     on_each_database(async |place| {
         let service = place.service().await;

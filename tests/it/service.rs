@@ -528,6 +528,8 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("GET", "/v1/desk/agents", "", Some(Role::Agent)),
     ("PUT", "/v1/desk/agents/{name}", r#"{"team": "售后", "capacity": 3}"#, Some(Role::Supervisor)),
     ("DELETE", "/v1/desk/agents/{name}", "", Some(Role::Supervisor)),
+    ("GET", "/v1/desk/settings", "", Some(Role::Supervisor)),
+    ("PUT", "/v1/desk/settings", r#"{"version": 0}"#, Some(Role::Supervisor)),
     ("PUT", "/v1/me/presence", r#"{"presence": "away"}"#, Some(Role::Agent)),
     ("POST", "/v1/admin/reload", "", Some(Role::Admin)),
     ("GET", "/v1/admin/keys", "", Some(Role::Admin)),
@@ -920,6 +922,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::UnsupportedMediaType, "unsupported_media_type", 415),
         (ApiError::BodyTooLarge, "body_too_large", 413),
         (ApiError::InvalidField { field: "text".into(), problem: "x".into() }, "invalid_field", 422),
+        (ApiError::SettingsChanged, "settings_changed", 409),
         (ApiError::UpgradeNeeded, "upgrade_needed", 426),
         (ApiError::KeyMissing, "key_missing", 401),
         (ApiError::KeyUnknown, "key_unknown", 401),
@@ -984,7 +987,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
             ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
-            ApiError::ReportNotFound | ApiError::UpgradeNeeded => {}
+            ApiError::ReportNotFound | ApiError::UpgradeNeeded | ApiError::SettingsChanged => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1010,7 +1013,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 51);
+    assert_eq!(seen.len(), 52);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

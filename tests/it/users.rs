@@ -489,6 +489,19 @@ async fn admins_manage_accounts_and_one_of_them_always_stays() {
         ] {
             change(&id, body).await.refuses(field);
         }
+        // A name stays while tickets are open under it; who is listed at the desk goes with it.
+        let wang = made["user_id"].as_str().unwrap().to_owned();
+        boss.send("PUT", "/v1/desk/agents/小王", json!({ "team": "售前", "capacity": 3 })).await.ok();
+        let ticket = boss.send("POST", "/v1/tickets", json!({ "text": "请回电" })).await.ok();
+        let ticket = format!("/v1/tickets/{}", ticket["ticket_id"].as_str().unwrap());
+        boss.send("POST", &format!("{ticket}/assign"), json!({ "to": "小王" })).await.ok();
+        let renamed = change(&wang, json!({ "name": "王芳" })).await;
+        renamed.refuses("name");
+        assert!(renamed.text().contains("1 张"), "{}", renamed.text());
+        boss.send("POST", &format!("{ticket}/return"), json!({})).await.ok();
+        change(&wang, json!({ "name": "王芳" })).await.ok();
+        assert_eq!(boss.get("/v1/desk/agents").await.ok()["agents"][0]["name"], "王芳");
+        change(&wang, json!({ "name": "小王" })).await.ok();
         for (body, code) in [
             (json!({ "role": "supervisor" }), "last_admin"),
             (json!({ "disabled": true }), "own_account"),

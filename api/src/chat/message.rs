@@ -118,6 +118,18 @@ pub(crate) fn checked_id(field: &str, id: String) -> Result<String, ApiError> {
     }
 }
 
+/// What is known of a customer: a JSON object of at most [`MAX_PROFILE`] bytes.
+pub(crate) fn check_profile(profile: &serde_json::Value) -> Result<(), ApiError> {
+    if !profile.is_object() {
+        return Err(ApiError::field("profile", "须为 JSON 对象"));
+    }
+    let size = profile.to_string().len();
+    if size > MAX_PROFILE {
+        return Err(ApiError::field("profile", format!("最多 {MAX_PROFILE} 字节，收到 {size} 字节")));
+    }
+    Ok(())
+}
+
 impl Message {
     /// Checks a message.
     ///
@@ -135,13 +147,7 @@ impl Message {
             return Err(ApiError::field("channel", "须为 1 到 32 个小写英文字母或下划线"));
         }
         if let Some(profile) = &incoming.profile {
-            if !profile.is_object() {
-                return Err(ApiError::field("profile", "须为 JSON 对象"));
-            }
-            let size = profile.to_string().len();
-            if size > MAX_PROFILE {
-                return Err(ApiError::field("profile", format!("最多 {MAX_PROFILE} 字节，收到 {size} 字节")));
-            }
+            check_profile(profile)?;
         }
         if incoming.text.is_none() && incoming.kind == MessageType::Text {
             return Err(ApiError::field("text", "缺失：文字消息须带 text；图片、语音等请用 type 说明"));

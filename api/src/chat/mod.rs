@@ -13,7 +13,7 @@ pub(crate) use answer::top;
 pub use answer::*;
 use locks::SessionLocks;
 pub use message::*;
-pub(crate) use message::{checked_id, checked_text, without_nul};
+pub(crate) use message::{check_profile, checked_id, checked_text, without_nul};
 use yingda_engine::{
     Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
     RankedLabel, Related, Role, SentimentScores, Timings,
@@ -234,7 +234,7 @@ impl Chat {
             bot: Some(bot),
             flow,
             mood,
-            vip: conversation.asker.audiences.iter().any(|audience| audience.eq_ignore_ascii_case(VIP)),
+            vip: has_vip(&conversation.asker.audiences),
         })
     }
 
@@ -430,7 +430,7 @@ impl Chat {
     }
 
     /// The same JSON with personal data masked in texts, keys and numbers.
-    fn masked_json(&self, value: serde_json::Value) -> serde_json::Value {
+    pub(crate) fn masked_json(&self, value: serde_json::Value) -> serde_json::Value {
         use serde_json::Value;
         let masked = |text: String| self.engine.mask(&without_nul(text));
         match value {
@@ -468,10 +468,7 @@ fn offered(related: Related) -> RelatedItem {
 fn asker(message: &Message, session: Option<&Session>) -> Asker {
     let stored = || session.and_then(|session| serde_json::from_str(session.profile.as_deref()?).ok());
     let profile = message.profile.clone().or_else(stored).unwrap_or_default();
-    let texts = |name: &str| match &profile[name] {
-        serde_json::Value::Array(items) => items.iter().filter_map(text_of).collect(),
-        one => text_of(one).into_iter().collect::<Vec<String>>(),
-    };
+    let texts = |name: &str| texts(&profile[name]);
     let channel = message.channel.clone().or_else(|| session.map(|session| session.channel.clone()));
     let channel = channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned());
     // Of a stored profile what is personal was masked: `[手机号]` fills no slot.
@@ -486,6 +483,23 @@ fn asker(message: &Message, session: Option<&Session>) -> Asker {
         viewed: texts("viewed"),
         bought: texts("bought"),
     }
+}
+
+/// A text, or each of a list.
+fn texts(value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Array(items) => items.iter().filter_map(text_of).collect(),
+        one => text_of(one).into_iter().collect(),
+    }
+}
+
+/// Whether a customer with this profile is a VIP.
+pub(crate) fn is_vip(profile: &serde_json::Value) -> bool {
+    has_vip(&texts(&profile["audience"]))
+}
+
+fn has_vip(audiences: &[String]) -> bool {
+    audiences.iter().any(|audience| audience.eq_ignore_ascii_case(VIP))
 }
 
 /// A text or a number, if it says anything.

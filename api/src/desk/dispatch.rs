@@ -5,14 +5,16 @@
 //! let only one of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::routing::{Agent, Assignment, Floor, Offer, Presence, Waiting, route, to_route_again};
 use super::service_level::{Course, DueState, Target};
 use super::settings::Plan;
-use super::{Desk, DeskError, DeskSettings, Status, Ticket};
+use super::{Desk, DeskError, DeskSettings, Status, Ticket, Tuning};
 use crate::storage::{AgentRecord, Queued, Storage, new_id, now};
 
 const SECOND: i64 = 1000;
@@ -27,7 +29,10 @@ const TARGETS_EVERY: u32 = 5;
 pub struct Dispatcher {
     storage: Storage,
     desk: Desk,
-    plan: Plan,
+    /// What the configuration file says.
+    settings: DeskSettings,
+    /// What counts, and the version of the change that it comes from.
+    plan: Mutex<(i64, Arc<Plan>)>,
     /// Tells replicas apart.
     holder: String,
 }
@@ -45,7 +50,26 @@ impl Dispatcher {
     /// Of settings that have no [`DeskSettings::problems`].
     pub fn new(storage: Storage, settings: DeskSettings) -> Self {
         let desk = Desk::new(storage.clone());
-        Self { storage, desk, plan: Plan::new(settings), holder: new_id() }
+        let plan = Mutex::new((0, Arc::new(Plan::new(settings.clone()))));
+        Self { storage, desk, settings, plan, holder: new_id() }
+    }
+
+    /// What counts now: the configuration file, or what supervisors made of it since.
+    async fn plan(&self) -> Result<Arc<Plan>, DeskError> {
+        let mut plan = self.plan.lock().await;
+        let Some(changed) = self.storage.tuning().await?.filter(|changed| changed.version != plan.0) else {
+            return Ok(Arc::clone(&plan.1));
+        };
+        let settings = match changed.tuning.as_deref().map(serde_json::from_str::<Tuning>) {
+            Some(Ok(tuning)) if tuning.problems().is_empty() => tuning.applied(&self.settings),
+            None => self.settings.clone(),
+            Some(_) => {
+                tracing::warn!(version = changed.version, "the desk's settings cannot be used; the file's are");
+                self.settings.clone()
+            }
+        };
+        *plan = (changed.version, Arc::new(Plan::new(settings)));
+        Ok(Arc::clone(&plan.1))
     }
 
     /// Works for as long as it is polled. What fails is told once and tried again.
@@ -70,7 +94,7 @@ impl Dispatcher {
         if !self.storage.take_lease(LEASE, &self.holder, now() + LEASE_MILLISECONDS).await? {
             return Ok(());
         }
-        if self.plan.settings.route {
+        if self.plan().await?.settings.route {
             self.dispatch(now()).await?;
         }
         if targets {
@@ -85,14 +109,15 @@ impl Dispatcher {
     ///
     /// When the database fails.
     pub async fn dispatch(&self, now: i64) -> Result<Dispatched, DeskError> {
+        let plan = self.plan().await?;
         let agents = self.storage.agents().await?;
         let mut done = Dispatched::default();
         if agents.is_empty() {
             return Ok(done);
         }
         let held = self.storage.held_tickets().await?;
-        let floor = self.floor(&agents, &held, now);
-        for ticket in self.left(&agents, &floor, &held, now) {
+        let floor = floor(&plan, &agents, &held, now);
+        for ticket in left(&plan, &agents, &floor, &held, now) {
             let assignee = ticket.assignee.as_deref().unwrap_or_default();
             done.returned += usize::from(changed(self.desk.take_back(&ticket.id, assignee).await)?);
         }
@@ -101,7 +126,7 @@ impl Dispatcher {
             return Ok(done);
         }
         let waiting: Vec<Waiting> = queue.into_iter().map(|queued| waiting(queued, &floor)).collect();
-        for assignment in route(&floor, &waiting, &self.plan.settings.routing, now) {
+        for assignment in route(&floor, &waiting, &plan.settings.routing, now) {
             let Assignment { ticket_id, agent_id, reason, .. } = &assignment;
             if changed(self.desk.offer(ticket_id, agent_id, json!({ "routing": reason })).await)? {
                 self.storage.note_given(agent_id, now).await?;
@@ -109,67 +134,6 @@ impl Dispatcher {
             }
         }
         Ok(done)
-    }
-
-    fn floor(&self, agents: &[AgentRecord], held: &[Ticket], now: i64) -> Floor {
-        let units = |ticket: &Ticket| self.plan.settings.routing.load_units.of(ticket.priority);
-        let mut loads: HashMap<&str, (u32, u32)> = HashMap::new();
-        for ticket in held {
-            let (load, vip) = loads.entry(ticket.assignee.as_deref().unwrap_or_default()).or_default();
-            *load += units(ticket);
-            *vip += if ticket.vip { units(ticket) } else { 0 };
-        }
-        let silent = i64::from(self.plan.settings.offline_seconds) * SECOND;
-        let agent = |record: &AgentRecord| {
-            let (load, vip_load) = loads.get(record.name.as_str()).copied().unwrap_or_default();
-            Agent {
-                id: record.name.clone(),
-                team: record.team.clone(),
-                skills: record.skills.clone(),
-                languages: record.languages.clone(),
-                channels: record.channels.clone(),
-                capacity: record.capacity,
-                load,
-                vip_load,
-                presence: if now - record.seen_at > silent { Presence::Offline } else { record.presence },
-                shift: record.shift.as_ref().and_then(|name| self.plan.calendars.get(name).cloned()),
-                vip_lane: record.vip_lane,
-                last_given_at: record.last_given_at,
-            }
-        };
-        let teams = self.plan.teams(agents.iter().map(|agent| agent.team.as_str()));
-        Floor { agents: agents.iter().map(agent).collect(), teams }
-    }
-
-    /// Tickets that their assignee does not accept in time, or has left behind.
-    fn left<'a>(&self, agents: &[AgentRecord], floor: &Floor, held: &'a [Ticket], now: i64) -> Vec<&'a Ticket> {
-        let accept = i64::from(self.plan.settings.routing.accept_seconds) * SECOND;
-        let offers: Vec<Offer> = held
-            .iter()
-            .filter(|ticket| !ticket.accepted)
-            .map(|ticket| Offer {
-                ticket_id: ticket.id.clone(),
-                agent_id: ticket.assignee.clone().unwrap_or_default(),
-                accept_by: ticket.assigned_at.unwrap_or(0) + accept,
-            })
-            .collect();
-        let over: BTreeSet<&str> =
-            to_route_again(&offers, floor, now).into_iter().map(|offer| offer.ticket_id.as_str()).collect();
-        let abandoned = i64::from(self.plan.settings.abandoned_seconds) * SECOND;
-        let seen: HashMap<&str, i64> = agents.iter().map(|agent| (agent.name.as_str(), agent.seen_at)).collect();
-        held.iter()
-            .filter(|ticket| {
-                // Who waits for a customer need not be there.
-                let left = ticket.accepted
-                    && ticket.status != Status::WaitingCustomer
-                    && ticket
-                        .assignee
-                        .as_deref()
-                        .and_then(|name| seen.get(name))
-                        .is_some_and(|at| now - at > abandoned);
-                left || over.contains(ticket.id.as_str())
-            })
-            .collect()
     }
 
     /// Tells of every open ticket whose target is nearly or already missed, once each, and raises the priority of those that
@@ -180,8 +144,9 @@ impl Dispatcher {
     /// When the database fails.
     pub async fn check_targets(&self, now: i64) -> Result<usize, DeskError> {
         let pauses = self.storage.pauses().await?;
-        let settings = &self.plan.settings;
-        let calendar = settings.calendar.as_ref().and_then(|name| self.plan.calendars.get(name));
+        let plan = self.plan().await?;
+        let settings = &plan.settings;
+        let calendar = settings.calendar.as_ref().and_then(|name| plan.calendars.get(name));
         let mut told = 0;
         for ticket in self.storage.open_tickets().await? {
             let pauses = pauses.get(&ticket.id).map_or(&[][..], Vec::as_slice);
@@ -232,4 +197,65 @@ fn waiting(queued: Queued, floor: &Floor) -> Waiting {
         team: ticket.team,
         declined,
     }
+}
+
+fn floor(plan: &Plan, agents: &[AgentRecord], held: &[Ticket], now: i64) -> Floor {
+    let units = |ticket: &Ticket| plan.settings.routing.load_units.of(ticket.priority);
+    let mut loads: HashMap<&str, (u32, u32)> = HashMap::new();
+    for ticket in held {
+        let (load, vip) = loads.entry(ticket.assignee.as_deref().unwrap_or_default()).or_default();
+        *load += units(ticket);
+        *vip += if ticket.vip { units(ticket) } else { 0 };
+    }
+    let silent = i64::from(plan.settings.offline_seconds) * SECOND;
+    let agent = |record: &AgentRecord| {
+        let (load, vip_load) = loads.get(record.name.as_str()).copied().unwrap_or_default();
+        Agent {
+            id: record.name.clone(),
+            team: record.team.clone(),
+            skills: record.skills.clone(),
+            languages: record.languages.clone(),
+            channels: record.channels.clone(),
+            capacity: record.capacity,
+            load,
+            vip_load,
+            presence: if now - record.seen_at > silent { Presence::Offline } else { record.presence },
+            shift: record.shift.as_ref().and_then(|name| plan.calendars.get(name).cloned()),
+            vip_lane: record.vip_lane,
+            last_given_at: record.last_given_at,
+        }
+    };
+    let teams = plan.teams(agents.iter().map(|agent| agent.team.as_str()));
+    Floor { agents: agents.iter().map(agent).collect(), teams }
+}
+
+/// Tickets that their assignee does not accept in time, or has left behind.
+fn left<'a>(plan: &Plan, agents: &[AgentRecord], floor: &Floor, held: &'a [Ticket], now: i64) -> Vec<&'a Ticket> {
+    let accept = i64::from(plan.settings.routing.accept_seconds) * SECOND;
+    let offers: Vec<Offer> = held
+        .iter()
+        .filter(|ticket| !ticket.accepted)
+        .map(|ticket| Offer {
+            ticket_id: ticket.id.clone(),
+            agent_id: ticket.assignee.clone().unwrap_or_default(),
+            accept_by: ticket.assigned_at.unwrap_or(0) + accept,
+        })
+        .collect();
+    let over: BTreeSet<&str> =
+        to_route_again(&offers, floor, now).into_iter().map(|offer| offer.ticket_id.as_str()).collect();
+    let abandoned = i64::from(plan.settings.abandoned_seconds) * SECOND;
+    let seen: HashMap<&str, i64> = agents.iter().map(|agent| (agent.name.as_str(), agent.seen_at)).collect();
+    held.iter()
+        .filter(|ticket| {
+            // Who waits for a customer need not be there.
+            let left = ticket.accepted
+                && ticket.status != Status::WaitingCustomer
+                && ticket
+                    .assignee
+                    .as_deref()
+                    .and_then(|name| seen.get(name))
+                    .is_some_and(|at| now - at > abandoned);
+            left || over.contains(ticket.id.as_str())
+        })
+        .collect()
 }

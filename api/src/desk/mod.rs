@@ -9,9 +9,11 @@ pub mod routing;
 pub mod service_level;
 pub mod settings;
 mod ticket;
+mod tuning;
 mod work;
 
 pub use dispatch::{Dispatched, Dispatcher};
 pub use settings::DeskSettings;
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
+pub use tuning::Tuning;
 pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, Suggestion, customer_wrote, escalate};

@@ -138,9 +138,13 @@ pub struct Form {
     pub user_id: Option<String>,
     /// Where it comes from; `form` when `None`.
     pub channel: Option<String>,
+    /// Whether the customer is a VIP.
+    pub vip: bool,
+    /// What is known of the customer, masked JSON.
+    pub profile: Option<String>,
     /// What it is about, masked.
     pub text: String,
-    /// How soon a person should look; medium when `None`.
+    /// How soon a person should look; when `None` medium, and high for a VIP.
     pub priority: Option<Priority>,
     /// `form` or `agent`.
     pub source: &'static str,
@@ -251,7 +255,7 @@ impl Desk {
     pub async fn open(&self, form: Form) -> Result<Ticket, DeskError> {
         let session_id = form.session_id.unwrap_or_else(new_id);
         let channel = form.channel.unwrap_or_else(|| "form".to_owned());
-        let details = SessionDetails { user_id: form.user_id, channel: Some(channel), profile: None };
+        let details = SessionDetails { user_id: form.user_id, channel: Some(channel), profile: form.profile };
         let mut tx = self.storage.begin().await?;
         let mut session = tx.lock_session(&session_id, &details).await?;
         let sentiment = form.understood.as_ref().map(|understood| understood.sentiment);
@@ -270,8 +274,8 @@ impl Desk {
             source: form.source,
             reason: form.source.to_owned(),
             detail: String::new(),
-            priority: form.priority.unwrap_or(Priority::Medium),
-            vip: false,
+            priority: form.priority.unwrap_or(if form.vip { Priority::High } else { Priority::Medium }),
+            vip: form.vip,
             intent,
             sentiment,
             model: form.model,

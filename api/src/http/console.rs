@@ -18,7 +18,7 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 26] = console_files! {
+const FILES: [(&str, &str, &str); 27] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
@@ -38,6 +38,7 @@ const FILES: [(&str, &str, &str); 26] = console_files! {
     "queue.js": SCRIPT,
     "releases.js": SCRIPT,
     "reports.js": SCRIPT,
+    "rules.js": SCRIPT,
     "search.js": SCRIPT,
     "settings.js": SCRIPT,
     "team.js": SCRIPT,

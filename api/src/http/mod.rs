@@ -15,6 +15,7 @@ mod reports;
 mod search;
 mod sessions;
 mod tickets;
+mod tuning;
 mod understand;
 mod users;
 

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, chat, health, knowledge, live, login, reports, search, sessions, tickets, understand,
+    AppState, admin, agents, chat, health, knowledge, live, login, reports, search, sessions, tickets, tuning, understand,
     users,
 };
 
@@ -100,6 +100,7 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(agents::list))
         .routes(routes!(agents::put, agents::remove))
         .routes(routes!(agents::presence))
+        .routes(routes!(tuning::read, tuning::put))
         .routes(routes!(knowledge::gaps::gaps))
         .routes(routes!(knowledge::entries::list))
         .routes(routes!(knowledge::entries::read, knowledge::entries::save, knowledge::entries::remove))

@@ -14,6 +14,7 @@ mod search;
 mod sessions;
 mod statement;
 mod tickets;
+mod tuning;
 mod users;
 
 use std::path::Path;
@@ -32,6 +33,7 @@ use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
 pub use statement::Item;
 pub use tickets::{Correction, NewEvent, NewTicket, TicketEvent, TicketFilter};
 use tokio::sync::broadcast;
+pub use tuning::TuningRecord;
 pub use users::{Login, NewLogin, User};
 
 /// What can go wrong with the database.

@@ -204,6 +204,37 @@ impl Tx {
         row.as_ref().map(user).transpose()
     }
 
+    /// How many open tickets a person has, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn open_tickets_of(&mut self, name: &str) -> Result<i64, StorageError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM tickets WHERE assignee = $1 \
+             AND status IN ('new', 'assigned', 'in_progress', 'waiting_customer')",
+        )
+        .bind(name)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Who is listed at the desk under one name is listed under another. What is listed under that name already stays.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn rename_agent(&mut self, from: &str, to: &str) -> Result<(), StorageError> {
+        for sql in [
+            "DELETE FROM agents WHERE name = $1 AND EXISTS (SELECT 1 FROM agents WHERE name = $2)",
+            "UPDATE agents SET name = $2 WHERE name = $1",
+        ] {
+            sqlx::query(sql).bind(from).bind(to).execute(self.connection()).await?;
+        }
+        Ok(())
+    }
+
     /// Whether somebody has this login name.
     ///
     /// # Errors

@@ -65,6 +65,14 @@ pub enum UserError {
     /// Somebody has the display name.
     #[error("somebody is called `{0}` already; tickets are assigned by that name, so write another one")]
     NameTaken(String),
+    /// The person is known by the old name wherever their tickets are.
+    #[error("`{name}` has {tickets} open tickets under that name; transfer or resolve them before it is changed")]
+    HasTickets {
+        /// The name as it is.
+        name: String,
+        /// How many are open.
+        tickets: i64,
+    },
     /// No such person.
     #[error("nobody has the login name or id `{0}`; see `yingda users list`")]
     NotFound(String),
@@ -242,8 +250,8 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// When nobody has the id, a part of the change cannot be used, no admin would be left, people would disable themselves, or
-    /// the database fails.
+    /// When nobody has the id, a part of the change cannot be used, tickets are open under the old name, no admin would be left,
+    /// people would disable themselves, or the database fails.
     pub async fn change(&self, id: &str, change: UserChange, by: Option<&str>, at: i64) -> Result<User, UserError> {
         let missing = || UserError::NotFound(id.to_owned());
         let login = self.storage.user(id).await?.ok_or_else(missing)?.login;
@@ -273,6 +281,13 @@ impl Users {
         after.changed_at = at;
         if tx.has_name(&after.name, id).await? {
             return Err(UserError::NameTaken(after.name));
+        }
+        if after.name != before.name {
+            let tickets = tx.open_tickets_of(&before.name).await?;
+            if tickets > 0 {
+                return Err(UserError::HasTickets { name: before.name, tickets });
+            }
+            tx.rename_agent(&before.name, &after.name).await?;
         }
         if by == Some(id) && after.disabled_at.is_some() {
             return Err(UserError::OwnAccount);

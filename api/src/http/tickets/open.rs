@@ -10,7 +10,7 @@ use super::super::AppState;
 use super::super::extract::{ApiJson, Caller};
 use super::{TicketBody, priority};
 use crate::auth::Role;
-use crate::chat::{checked_id, checked_text};
+use crate::chat::{check_profile, checked_id, checked_text, is_vip};
 use crate::desk::Form;
 use crate::error::{ApiError, ErrorBody};
 
@@ -26,8 +26,11 @@ pub(in super::super) struct OpenRequest {
     text: String,
     /// Where it comes from; `form` when left out.
     channel: Option<String>,
-    /// `low`, `medium`, `high` or `urgent`; `medium` when left out.
+    /// `low`, `medium`, `high` or `urgent`; when left out `medium`, and `high` for a VIP.
     priority: Option<String>,
+    /// What the caller knows of the customer, as in `POST /v1/chat`; what is known already when left out.
+    #[schema(value_type = Option<Object>)]
+    profile: Option<serde_json::Value>,
 }
 
 /// Open a ticket
@@ -48,9 +51,22 @@ pub(in super::super) async fn open(
 ) -> Result<(StatusCode, Json<TicketBody>), ApiError> {
     let name = |field: &str, text: Option<String>| text.map(|text| checked_id(field, text)).transpose();
     let text = checked_text("text", request.text)?;
+    let session_id = name("session_id", request.session_id)?;
+    if let Some(profile) = &request.profile {
+        check_profile(profile)?;
+    }
+    let known = match (&request.profile, &session_id) {
+        (None, Some(id)) if !id.contains('\0') => {
+            state.0.storage.session(id).await?.and_then(|session| session.profile)
+        }
+        _ => None,
+    };
+    let known = known.and_then(|profile| serde_json::from_str(&profile).ok());
     let understood = state.0.engine.understand(vec![text.clone()]).await?.into_iter().next();
     let form = Form {
-        session_id: name("session_id", request.session_id)?,
+        session_id,
+        vip: request.profile.as_ref().or(known.as_ref()).is_some_and(is_vip),
+        profile: request.profile.map(|profile| state.0.chat.masked_json(profile).to_string()),
         user_id: name("user_id", request.user_id)?,
         channel: name("channel", request.channel)?,
         text: state.0.engine.mask(&text),
