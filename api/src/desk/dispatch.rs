@@ -250,11 +250,7 @@ fn left<'a>(plan: &Plan, agents: &[AgentRecord], floor: &Floor, held: &'a [Ticke
             // Who waits for a customer need not be there.
             let left = ticket.accepted
                 && ticket.status != Status::WaitingCustomer
-                && ticket
-                    .assignee
-                    .as_deref()
-                    .and_then(|name| seen.get(name))
-                    .is_some_and(|at| now - at > abandoned);
+                && ticket.assignee.as_deref().and_then(|name| seen.get(name)).is_some_and(|at| now - at > abandoned);
             left || over.contains(ticket.id.as_str())
         })
         .collect()

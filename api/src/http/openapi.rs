@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, chat, health, knowledge, live, login, reports, search, sessions, tickets, tuning, understand,
-    users,
+    AppState, admin, agents, chat, health, knowledge, live, login, reports, search, sessions, tickets, tuning,
+    understand, users,
 };
 
 #[derive(OpenApi)]

@@ -80,10 +80,7 @@ fn body(state: &AppState, record: Option<TuningRecord>) -> TuningBody {
         (status = 403, description = "Not a supervisor", body = ErrorBody),
     )
 )]
-pub(super) async fn read(
-    State(state): State<AppState>,
-    _supervisor: Supervisor,
-) -> Result<Json<TuningBody>, ApiError> {
+pub(super) async fn read(State(state): State<AppState>, _supervisor: Supervisor) -> Result<Json<TuningBody>, ApiError> {
     Ok(Json(body(&state, state.0.storage.tuning().await?)))
 }
 
