@@ -311,10 +311,13 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     // Of two who are there it is offered to 小王, who knows about such things. She accepts it by the keyboard, and answers with a
     // suggestion.
     let about = string(&service.get(&format!("/v1/tickets/{ticket}")).await["category"]);
-    for (name, team, skills) in [("小李", "售后", json!({})), ("小王", "售前", json!({ about: 3 }))] {
+    let team = [("店员", "门店", json!({})), ("小李", "售后", json!({})), ("小王", "售前", json!({ about: 3 }))];
+    for (name, team, skills) in team {
         let listed = json!({ "team": team, "capacity": 9, "skills": skills });
         service.send("PUT", &format!("/v1/desk/agents/{name}"), listed).await;
-        service.present(name).await;
+        if name != "店员" {
+            service.present(name).await;
+        }
     }
     service.route();
     let wang = driver.browser(&service, false).await;

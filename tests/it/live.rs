@@ -21,7 +21,12 @@ use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{self, Message, client::IntoClientRequest as _},
 };
-use yingda::{Config, StartError, auth, auth::Role, storage::Storage};
+use yingda::{
+    Config, StartError, auth,
+    auth::Role,
+    storage::{Storage, now},
+    users::{NewUser, Users},
+};
 
 use crate::support::{Place, on_each_database, say};
 
@@ -299,18 +304,37 @@ async fn only_who_may_is_let_in_and_whoever_loses_the_right_is_shown_out() {
     assert_eq!(hello(json!({ "type": "hello", "key": agent, "side": "customer" })).await.0["side"], "customer");
 
     // A program says its key in a header, and is refused at once where it is wrong.
-    let with = async |name: &'static str, value: String| {
+    let with = async |headers: &[(&'static str, String)]| {
         let mut request = format!("ws://{}/v1/live", service.address).into_client_request().unwrap();
-        request.headers_mut().insert(name, value.parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         match connect_async(request).await {
             Ok(_) => 101,
             Err(tungstenite::Error::Http(answer)) => answer.status().as_u16(),
             Err(error) => panic!("{error}"),
         }
     };
-    assert_eq!(with("authorization", format!("Bearer {caller}")).await, 101);
-    assert_eq!(with("authorization", "Bearer yd_1".to_owned()).await, 401);
-    assert_eq!(with("cookie", "yingda_session=1".to_owned()).await, 401);
+    assert_eq!(with(&[("authorization", format!("Bearer {caller}"))]).await, 101);
+    assert_eq!(with(&[("authorization", "Bearer yd_1".to_owned())]).await, 401);
+    assert_eq!(with(&[("cookie", "yingda_session=1".to_owned())]).await, 401);
+
+    // A person's cookie opens it on our own pages only.
+    let users = Users::new(storage.clone());
+    let new = NewUser {
+        login: "wang".to_owned(),
+        name: "小王".to_owned(),
+        role: Role::Agent,
+        team: None,
+        password: "correct horse".to_owned(),
+    };
+    users.create(new, now()).await.unwrap();
+    let cookie = format!("yingda_session={}", users.log_in("wang", "correct horse", now()).await.unwrap().token);
+    let from = async |origin: String| with(&[("cookie", cookie.clone()), ("origin", origin)]).await;
+    assert_eq!(from(format!("http://{}", service.address)).await, 101);
+    assert_eq!(from("https://evil.example".to_owned()).await, 403);
+    assert_eq!(from("null".to_owned()).await, 403);
+    assert_eq!(with(&[("cookie", cookie.clone())]).await, 403);
     storage.close().await;
     service.end().await;
 }
@@ -343,8 +367,13 @@ struct Customer {
     /// Turns as they came, over all sockets.
     turns: Vec<Value>,
     owner: String,
+    /// How many words of an agent have come.
+    helped: usize,
     deeds: Arc<Deeds>,
 }
+
+/// How often an agent answers a customer.
+const REPLIES: usize = 3;
 
 impl Customer {
     async fn socket(&mut self) -> &mut Socket {
@@ -367,13 +396,24 @@ impl Customer {
 
     /// Takes one frame in; `None` where the socket broke or nothing came.
     async fn hear(&mut self) -> Option<Value> {
-        let frame = tokio::time::timeout(Duration::from_millis(500), self.socket().await.frame()).await.ok()?;
-        let Some(frame) = frame else {
+        let heard = tokio::time::timeout(Duration::from_millis(500), self.socket().await.frame()).await;
+        let Ok(heard) = heard else {
+            self.maybe_cut();
+            return None;
+        };
+        let Some(frame) = heard else {
             self.socket = None;
             return None;
         };
         match frame["type"].as_str().unwrap() {
-            "turn" => self.turns.push(frame["turn"].clone()),
+            "turn" => {
+                self.turns.push(frame["turn"].clone());
+                if frame["turn"]["role"] == "agent" {
+                    // Who answers is told after the turns, and only when it has changed since it was last told.
+                    self.owner = "agent".to_owned();
+                    self.helped += 1;
+                }
+            }
             "session" => self.owner = frame["owner"].as_str().unwrap().to_owned(),
             _ => {}
         }
@@ -423,7 +463,7 @@ impl Customer {
             self.maybe_cut();
         }
         let started = Instant::now();
-        while self.owner != "bot" {
+        while self.helped < REPLIES || self.owner != "bot" {
             assert!(started.elapsed() < 6 * PATIENCE, "{} is never helped", self.session);
             self.hear().await;
         }
@@ -473,7 +513,7 @@ async fn agent(name: String, addresses: Vec<SocketAddr>, mut random: StdRng, dee
         }
         assert_eq!(status, 200);
         deeds.taken.lock().unwrap().entry(id.to_owned()).or_default().push(name.clone());
-        for number in 0..3 {
+        for number in 0..REPLIES {
             let reply = format!("{name}-{number}");
             let body = json!({ "agent": name, "text": format!("{name}的第{number}句"), "message_id": reply });
             let (status, answer) = insist("reply", body).await;
@@ -511,6 +551,7 @@ async fn a_crowd_with_bad_connections_loses_and_doubles_nothing() {
                 socket: None,
                 turns: Vec::new(),
                 owner: String::new(),
+                helped: 0,
                 deeds: Arc::clone(&deeds),
             };
             crowd.spawn(customer.live());

@@ -65,6 +65,8 @@ fn check_form(answer: &Value, model: &str) {
     let known = [
         "session_id",
         "message_id",
+        "seq",
+        "reply_seq",
         "decision",
         "reply",
         "choices",

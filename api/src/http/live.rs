@@ -198,11 +198,11 @@ pub(super) async fn live(
         None if upgrade.is_err() => return Err(ApiError::KeyMissing),
         None => None,
     };
+    let upgrade = upgrade.map_err(|_| ApiError::UpgradeNeeded)?;
     // Other sites' pages can open a socket to us, and the browser sends our cookie along.
     if matches!(credential, Some(Credential::Cookie(_))) && !is_same_site(&headers) {
         return Err(ApiError::Csrf);
     }
-    let upgrade = upgrade.map_err(|_| ApiError::UpgradeNeeded)?;
     let known = credential.zip(identity.clone()).map(|(credential, identity)| (Some(credential), identity));
     let known = known.or_else(|| identity.map(|identity| (None, identity)));
     let permit = Arc::clone(&state.0.sockets).try_acquire_owned().map_err(|error| match error {

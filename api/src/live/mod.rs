@@ -114,12 +114,13 @@ struct Followers {
 pub struct Live {
     storage: Storage,
     followers: Arc<Mutex<Followers>>,
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Live {
     /// Nobody follows anything yet. [`Live::run`] must run for followers to be told.
     pub fn new(storage: Storage) -> Self {
-        Self { storage, followers: Arc::default() }
+        Self { storage, followers: Arc::default(), reading: Arc::default() }
     }
 
     /// A new follower. `side`: agents are told of tickets too.
@@ -162,7 +163,7 @@ impl Live {
         }
         self.stand(session_id, side, |standing, now| standing.seen_at = now);
         // Read after it was put on the list: what is written from now on is told.
-        self.refresh(&[session_id.to_owned()]).await?;
+        self.refresh(&BTreeSet::from([session_id.to_owned()])).await?;
         inbox.put(|news| {
             news.sessions.insert(session_id.to_owned());
         });
@@ -229,22 +230,34 @@ impl Live {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut count, mut mark, mut failing) = (0_u32, (0, 0), false);
+        // Sessions that are to be read again, until that has worked.
+        let mut stale: BTreeSet<String> = BTreeSet::new();
         loop {
-            let done = tokio::select! {
+            let mut done = Ok(());
+            tokio::select! {
                 changed = changes.recv() => match changed {
-                    Ok(first) => {
-                        let more = std::iter::from_fn(|| changes.try_recv().ok());
-                        let ids: BTreeSet<String> = std::iter::once(first).chain(more).collect();
-                        self.refresh(&self.followed(|id| ids.contains(id))).await
+                    Ok(id) => {
+                        stale.insert(id);
+                        stale.extend(std::iter::from_fn(|| changes.try_recv().ok()));
                     }
-                    Err(RecvError::Lagged(_)) => self.refresh(&self.followed(|_| true)).await,
+                    Err(RecvError::Lagged(_)) => stale.extend(self.followed()),
                     Err(RecvError::Closed) => return,
                 },
                 _ = looks.tick() => {
                     count = count.wrapping_add(1);
-                    self.look(count, &mut mark).await
+                    if self.storage.is_shared() {
+                        stale.extend(self.followed());
+                    }
+                    done = self.look(count, &mut mark).await;
                 }
-            };
+            }
+            let followed = self.followed();
+            stale.retain(|id| followed.contains(id));
+            let read = self.refresh(&stale).await;
+            if read.is_ok() {
+                stale.clear();
+            }
+            done = done.and(read);
             if let Err(error) = &done
                 && !failing
             {
@@ -259,9 +272,6 @@ impl Live {
             self.mark_seen();
         }
         self.save().await?;
-        if self.storage.is_shared() {
-            self.refresh(&self.followed(|_| true)).await?;
-        }
         if count.is_multiple_of(EVERY_SECOND) {
             self.tell_who_stopped();
         }
@@ -275,41 +285,40 @@ impl Live {
         Ok(())
     }
 
-    fn followed(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        locked(&self.followers).sessions.keys().filter(|id| wanted(id)).cloned().collect()
+    fn followed(&self) -> BTreeSet<String> {
+        locked(&self.followers).sessions.keys().cloned().collect()
     }
 
     /// Reads how sessions stand, and tells their followers where something changed.
-    async fn refresh(&self, ids: &[String]) -> Result<(), StorageError> {
+    async fn refresh(&self, ids: &BTreeSet<String>) -> Result<(), StorageError> {
         if ids.is_empty() {
             return Ok(());
         }
-        let states = self.storage.session_states(ids).await?;
-        let standings = self.storage.standings(ids).await?;
-        let mut changed: BTreeSet<&str> = BTreeSet::new();
+        // One after the other: what was read earlier never takes the place of what was read later.
+        let _reading = self.reading.lock().await;
+        let ids: Vec<String> = ids.iter().cloned().collect();
+        let states = self.storage.session_states(&ids).await?;
+        let standings = self.storage.standings(&ids).await?;
+        let mut changed: BTreeSet<String> = BTreeSet::new();
         let mut followers = locked(&self.followers);
-        for (id, side, found) in &standings {
-            let Some(followed) = followers.sessions.get_mut(id) else { continue };
-            let joined = followed.standing(*side).joined(*found);
-            if joined != followed.standing(*side) {
-                followed.standings.insert(*side, joined);
+        for (id, side, found) in standings {
+            let Some(followed) = followers.sessions.get_mut(&id) else { continue };
+            let joined = followed.standing(side).joined(found);
+            if joined != followed.standing(side) {
+                followed.standings.insert(side, joined);
                 changed.insert(id);
             }
         }
-        for (id, state) in &states {
-            let Some(followed) = followers.sessions.get_mut(id) else { continue };
-            // Two reads may overtake each other: the earlier answer never takes the place of the later one.
-            let newer = |known: &SessionState| {
-                (state.updated_at, state.last_seq) >= (known.updated_at, known.last_seq) && state != known
-            };
-            if followed.state.as_ref().is_none_or(newer) {
-                followed.state = Some(state.clone());
+        for (id, state) in states {
+            let Some(followed) = followers.sessions.get_mut(&id) else { continue };
+            if followed.state.as_ref() != Some(&state) {
+                followed.state = Some(state);
                 changed.insert(id);
             }
         }
         for id in changed {
-            if let Some(followed) = followers.sessions.get(id) {
-                followed.tell(id);
+            if let Some(followed) = followers.sessions.get(&id) {
+                followed.tell(&id);
             }
         }
         Ok(())

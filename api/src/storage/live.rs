@@ -21,8 +21,6 @@ pub struct SessionState {
     pub owner: Owner,
     /// The person who took the session's ticket.
     pub owner_agent: Option<String>,
-    /// When it last changed.
-    pub updated_at: i64,
 }
 
 impl Storage {
@@ -39,15 +37,13 @@ impl Storage {
     pub async fn session_states(&self, ids: &[String]) -> Result<BTreeMap<String, SessionState>, StorageError> {
         let mut states = BTreeMap::new();
         for ids in ids.chunks(AT_ONCE) {
-            let mut sql =
-                Statement::new("SELECT id, last_seq, owner, owner_agent, updated_at FROM sessions WHERE id IN (");
+            let mut sql = Statement::new("SELECT id, last_seq, owner, owner_agent FROM sessions WHERE id IN (");
             sql.push_list(ids.iter().map(String::as_str)).push(")");
             for row in sql.build().fetch_all(&self.readers).await? {
                 let state = SessionState {
                     last_seq: row.try_get("last_seq")?,
                     owner: owner(&row)?,
                     owner_agent: row.try_get("owner_agent")?,
-                    updated_at: row.try_get("updated_at")?,
                 };
                 states.insert(row.try_get("id")?, state);
             }
