@@ -64,10 +64,23 @@ function scrollDown() {
   turns.scrollTop = turns.scrollHeight;
 }
 
+// A turn of the bot that holds the link to a survey shows it as a button.
+function bubble(kind, content) {
+  const node = make("div", "bubble", content);
+  const link = kind === "bot" && /(https?:\/\/[^\s/]+)?\/survey\/[0-9a-f-]{36}\.\d+\.[0-9a-f]{64}/.exec(content);
+  if (!link) return node;
+  const button = make("a", "survey", "评价本次服务");
+  button.href = link[0];
+  button.target = "_blank";
+  button.rel = "noopener";
+  node.replaceChildren(make("span", "", content.replace(link[0], "").replace(/：\s*$/, "。")), button);
+  return node;
+}
+
 function addTurn(kind, content, author) {
   const turn = make("div", "turn " + kind);
   if (author) turn.append(make("div", "author", author));
-  turn.append(make("div", "bubble", content));
+  turn.append(bubble(kind, content));
   turns.append(turn);
   scrollDown();
   return turn;
@@ -262,7 +275,7 @@ async function catchUp(all) {
     if (turn.seq <= lastSeq) continue;
     lastSeq = turn.seq;
     if (turn.role === "agent") addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服");
-    else if (all) addTurn(turn.role, turn.text);
+    else if (all || turn.decision === "survey") addTurn(turn.role, turn.text);
   }
   // While a message is under way, its own answer tells who owns the session.
   if (!waiting) showOwner(body.owner, body.ticket && body.ticket.ticket_id, agent);

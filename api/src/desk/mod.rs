@@ -5,13 +5,17 @@
 
 pub mod calendar;
 mod dispatch;
+pub mod intervention;
 pub mod routing;
 pub mod service_level;
 pub mod settings;
+pub mod survey;
 mod ticket;
 mod work;
 
 pub use dispatch::{Dispatched, Dispatcher};
+pub use intervention::{InterventionError, Interventions};
 pub use settings::DeskSettings;
+pub use survey::{Survey, SurveyError, SurveyKind, Surveys};
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
 pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, Suggestion, customer_wrote, escalate};

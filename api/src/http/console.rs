@@ -18,9 +18,10 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 22] = console_files! {
+const FILES: [(&str, &str, &str); 23] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
+    "alerts.js": SCRIPT,
     "api.js": SCRIPT,
     "assist.js": SCRIPT,
     "board.js": SCRIPT,
@@ -48,7 +49,7 @@ pub(super) fn routes() -> Router<AppState> {
         "/console/{name}",
         get(async |Path(name): Path<String>| {
             let found = FILES.iter().find(|(known, ..)| *known == name);
-            found.map_or_else(|| ApiError::RouteNotFound.into_response(), |(_, kind, text)| file(kind, text))
+            found.map_or_else(|| ApiError::RouteNotFound.into_response(), |(_, kind, text)| file(kind, *text))
         }),
     )
 }

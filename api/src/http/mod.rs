@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod alerts;
 mod chat;
 mod console;
 mod extract;
@@ -13,6 +14,7 @@ mod page;
 mod reports;
 mod search;
 mod sessions;
+mod surveys;
 mod tickets;
 mod understand;
 mod users;
@@ -36,7 +38,7 @@ use yingda_engine::{Engine, rules::PATIENCE_MINUTES};
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::data::DataLock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Surveys};
 use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::metrics;
@@ -58,6 +60,7 @@ struct Inner {
     storage: Storage,
     chat: Chat,
     desk: Desk,
+    surveys: Surveys,
     base: KnowledgeBase,
     users: Users,
     addresses: Addresses,
@@ -80,7 +83,8 @@ impl AppState {
     ) -> Self {
         Self(Arc::new(Inner {
             chat: Chat::new(engine.clone(), storage.clone()),
-            desk: Desk::new(storage.clone()),
+            desk: Desk::with_surveys(storage.clone(), config.desk.survey.clone()),
+            surveys: Surveys::new(storage.clone(), config.desk.survey.clone()),
             base,
             users: Users::new(storage.clone()),
             addresses: Addresses::default(),
@@ -212,6 +216,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(openapi::pages(api))
         .merge(page::routes())
         .merge(console::routes())
+        .merge(surveys::routes())
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

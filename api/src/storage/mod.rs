@@ -6,12 +6,14 @@
 mod agents;
 mod bulk;
 mod gaps;
+mod interventions;
 mod keys;
 mod knowledge;
 mod reports;
 mod search;
 mod sessions;
 mod statement;
+mod surveys;
 mod tickets;
 mod users;
 
