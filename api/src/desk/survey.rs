@@ -189,12 +189,14 @@ impl Surveys {
         Ok(sent)
     }
 
-    /// Sends a survey, if nobody has, the session is the bot's and it still makes sense. Says whether it did.
+    /// Sends a survey, if nobody has, the session is the bot's and it still makes sense. Nothing comes between the steps of a guided
+    /// flow. Says whether it did.
     async fn send(&self, survey: &Survey, now: i64) -> Result<bool, SurveyError> {
         let link = self.link(survey).await?;
         let mut tx = self.storage.begin().await?;
         let mut session = tx.lock_existing_session(&survey.session_id).await?;
-        if session.owner != Owner::Bot || !tx.mark_survey_sent(&survey.id, now).await? {
+        let silent = session.owner != Owner::Bot || session.flow.is_some();
+        if silent || !tx.mark_survey_sent(&survey.id, now).await? {
             return Ok(false);
         }
         let wanted = match survey.kind {
