@@ -84,8 +84,8 @@ async fn who_gets_angrier_comes_to_experienced_people_once() {
             says(&service, session, negative).await;
         }
         assert_eq!(one.intervene(now()).await.unwrap(), 0, "one message is none in a row");
-        says(&service, "upset", 0.9).await;
-        says(&service, "there", 0.9).await;
+        says(&service, "upset", 0.92).await;
+        says(&service, "there", 0.92).await;
         let at = now();
         let (a, b) = tokio::join!(one.intervene(at), two.intervene(at));
         assert_eq!(a.unwrap() + b.unwrap(), 2, "each rule once per ticket");

@@ -200,6 +200,29 @@ async fn while_a_person_has_the_session_nothing_is_sent() {
     .await;
 }
 
+#[tokio::test]
+async fn an_invitation_changes_nothing_about_the_conversation() {
+    let place = Place::sqlite();
+    let (service, surveys) = asking(&place, SurveySettings::default()).await;
+    service.index().await;
+    closed(&service, "s", None).await;
+    let unclear = "天上的云彩今天很白";
+    assert_eq!(service.chat("s", unclear).await["decision"], "clarify");
+    // Nothing comes between the steps of a guided flow.
+    let wait = async |flow: Option<&str>| {
+        let mut tx = service.state.storage().begin().await.unwrap();
+        let mut session = tx.lock_existing_session("s").await.unwrap();
+        tx.set_flow(&mut session, flow.map(str::to_owned)).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    wait(Some("{}")).await;
+    assert_eq!(surveys.send_due(now()).await.unwrap(), 0);
+    wait(None).await;
+    assert_eq!(surveys.send_due(now()).await.unwrap(), 1);
+    let second = service.chat("s", unclear).await;
+    assert_eq!((&second["decision"], &second["reason"]), (&json!("escalate"), &json!("low_confidence")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_is_good_for_one_answer_and_the_answer_is_a_rating() {
     on_each_database(async |place| {

@@ -29,7 +29,7 @@ const AT_ONCE: i64 = 100;
 /// The secret that signs links.
 const SECRET: &str = "surveys";
 /// What the turn that holds a link was decided as.
-const DECISION: &str = "survey";
+pub const DECISION: &str = "survey";
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
