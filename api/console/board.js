@@ -1,5 +1,6 @@
 // The board: how much waits, and who is there.
 
+import { alertList } from "./alerts.js";
 import { call, get } from "./api.js";
 import { choice, empty, make, pill, table } from "./dom.js";
 import { attempt, say } from "./notice.js";
@@ -13,11 +14,13 @@ const LONG = 300;
 // Milliseconds after which it is said again that somebody is there.
 const REPEAT = 10000;
 
-export function showBoard(container) {
+export function showBoard(container, me) {
   const tiles = make("div", { class: "tiles" });
   const agents = make("div");
-  container.replaceChildren(make("div", { class: "sheet" }, make("h1", {}, "实时看板"), tiles, agents));
+  const alerts = alertList(me);
+  container.replaceChildren(make("div", { class: "sheet" }, make("h1", {}, "实时看板"), alerts.node, tiles, agents));
   return poll(5000, async () => {
+    await alerts.load();
     const board = await get("/v1/desk/board");
     const oldest = board.oldest_waiting_seconds;
     tiles.replaceChildren(

@@ -48,7 +48,16 @@ const SENTENCES = {
   amended: (event, who) => who + "修改：" + amendments(event),
   linked: ({ data }, who) => who + "关联了工单 " + shortId(data.ticket_id),
   rated: ({ data }) => "客户评价 " + data.score + " 分" + (data.reasons?.length ? "：" + data.reasons.join("、") : ""),
+  survey_sent: ({ data }) => (data.survey === "nps" ? "已请客户回答推荐意愿" : "已请客户评价本次服务"),
+  intervention: ({ data }) => "自动干预「" + data.intervention + "」：优先级改为紧急，由「" + data.team + "」接手",
+  alert: ({ data }) => "自动提醒主管：" + data.intervention,
+  alert_acknowledged: ({ data }, who) => who + "确认了提醒「" + data.intervention + "」",
+  coupon: ({ data }) => "补偿券「" + data.intervention + "」" + yuan(data.amount_fen) + (COUPONS[data.outcome] || data.outcome) + (data.why ? "：" + (REFUSALS[data.why] || data.why) : ""),
 };
+
+const COUPONS = { given: "已发放", failed: "发放失败，金额已退回预算", refused: "没有发放" };
+const REFUSALS = { budget: "本月预算已用完", customer_limit: "该客户本月已达上限", no_customer: "不知道客户是谁" };
+const yuan = (fen) => " " + (fen / 100).toFixed(2) + " 元";
 
 const TARGETS = { first_response: "首次响应", resolution: "解决" };
 

@@ -38,6 +38,7 @@ export const DECISIONS = {
   no_answer: "暂无答案",
   escalate: "转人工",
   silent: "人工处理中",
+  survey: "请客户评价",
 };
 
 export const FIELDS = {

@@ -76,10 +76,23 @@ function scrollDown() {
   turns.scrollTop = turns.scrollHeight;
 }
 
+// A turn of the bot that holds the link to a survey shows it as a button.
+function bubble(kind, content) {
+  const node = make("div", "bubble", content);
+  const link = kind === "bot" && /(https?:\/\/[^\s/]+)?\/survey\/[0-9a-f-]{36}\.\d+\.[0-9a-f]{64}/.exec(content);
+  if (!link) return node;
+  const button = make("a", "survey", "评价本次服务");
+  button.href = link[0];
+  button.target = "_blank";
+  button.rel = "noopener";
+  node.replaceChildren(make("span", "", content.replace(link[0], "").replace(/：\s*$/, "。")), button);
+  return node;
+}
+
 function addTurn(kind, content, author) {
   const turn = make("div", "turn " + kind);
   if (author) turn.append(make("div", "author", author));
-  turn.append(make("div", "bubble", content));
+  turn.append(bubble(kind, content));
   turns.append(turn);
   scrollDown();
   return turn;

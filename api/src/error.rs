@@ -12,7 +12,7 @@ use serde::Serialize;
 use yingda_engine::EngineError;
 
 use crate::auth::{KeyError, Role};
-use crate::desk::{DeskError, Status, allowed};
+use crate::desk::{DeskError, InterventionError, Status, SurveyError, allowed};
 use crate::knowledge::base::BaseError;
 use crate::storage::StorageError;
 use crate::users::UserError;
@@ -185,6 +185,24 @@ pub enum ApiError {
     /// A ticket cannot be rated.
     #[error("ticket cannot be rated: {0}")]
     NotRated(&'static str),
+    /// The link to a survey is none of ours.
+    #[error("survey link changed")]
+    SurveyLink,
+    /// No such survey.
+    #[error("no survey")]
+    SurveyNotFound,
+    /// The survey's time is over.
+    #[error("survey expired")]
+    SurveyExpired,
+    /// The survey was answered.
+    #[error("survey answered")]
+    SurveyAnswered,
+    /// No such alert.
+    #[error("no alert {0}")]
+    AlertNotFound(String),
+    /// Somebody has seen the alert.
+    #[error("alert acknowledged by {0}")]
+    AlertAcknowledged(String),
     /// Too much waits already.
     #[error("busy")]
     Busy,
@@ -293,6 +311,12 @@ impl ApiError {
             Self::TicketOpen(_) => ("ticket_open", StatusCode::CONFLICT),
             Self::NotTogether(_) => ("not_together", StatusCode::CONFLICT),
             Self::NotRated(_) => ("not_rated", StatusCode::CONFLICT),
+            Self::SurveyLink => ("survey_link", StatusCode::NOT_FOUND),
+            Self::SurveyNotFound => ("survey_not_found", StatusCode::NOT_FOUND),
+            Self::SurveyExpired => ("survey_expired", StatusCode::GONE),
+            Self::SurveyAnswered => ("survey_answered", StatusCode::CONFLICT),
+            Self::AlertNotFound(_) => ("alert_not_found", StatusCode::NOT_FOUND),
+            Self::AlertAcknowledged(_) => ("alert_acknowledged", StatusCode::CONFLICT),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -311,7 +335,7 @@ impl ApiError {
     }
 
     /// What is wrong and what to do, in Chinese.
-    fn sentences(&self) -> (String, String) {
+    pub(crate) fn sentences(&self) -> (String, String) {
         let (message, hint): (String, &str) = match self {
             Self::InvalidJson(problem) => {
                 return (format!("请求体不是有效的 JSON：{problem}"), json_hint(problem).to_owned());
@@ -430,6 +454,16 @@ impl ApiError {
                 ("这两张工单不能放在一起".into(), "须是两张不同的工单；合并还要求属于同一客户，且都没有结束。")
             }
             Self::NotRated(_) => ("现在不能评价".into(), "工单解决后可以评价一次。"),
+            Self::SurveyLink => ("评价链接不完整，或者被改动过".into(), "请从收到的消息里重新打开链接。"),
+            Self::SurveyNotFound => ("没有这份调查，它可能已经取消".into(), "如有问题，请直接联系客服。"),
+            Self::SurveyExpired => {
+                ("这份调查已经过期，不能再填写".into(), "如有意见，请直接联系客服，我们会认真处理。")
+            }
+            Self::SurveyAnswered => ("您已经评价过了，谢谢！".into(), "每次服务只能评价一次。"),
+            Self::AlertNotFound(id) => {
+                (format!("没有编号为 {id} 的提醒"), "请用 GET /v1/desk/alerts 查看未确认的提醒。")
+            }
+            Self::AlertAcknowledged(name) => (format!("这条提醒已由 {name} 确认"), "不需要再次确认。"),
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
@@ -573,6 +607,29 @@ impl From<DeskError> for ApiError {
     }
 }
 
+impl From<SurveyError> for ApiError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Link => Self::SurveyLink,
+            SurveyError::NotFound => Self::SurveyNotFound,
+            SurveyError::Expired => Self::SurveyExpired,
+            SurveyError::Answered => Self::SurveyAnswered,
+            SurveyError::Desk(error) => error.into(),
+            SurveyError::Key(error) => error.into(),
+        }
+    }
+}
+
+impl From<InterventionError> for ApiError {
+    fn from(error: InterventionError) -> Self {
+        match error {
+            InterventionError::NotFound(id) => Self::AlertNotFound(id),
+            InterventionError::Acknowledged(name) => Self::AlertAcknowledged(name),
+            InterventionError::Desk(error) => error.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -629,6 +686,12 @@ mod tests {
             (ApiError::PublishingNow(1), "publishing_now", 409),
             (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
             (ApiError::StoreUnavailable("secret detail".into()), "store_unavailable", 503),
+            (ApiError::SurveyLink, "survey_link", 404),
+            (ApiError::SurveyNotFound, "survey_not_found", 404),
+            (ApiError::SurveyExpired, "survey_expired", 410),
+            (ApiError::SurveyAnswered, "survey_answered", 409),
+            (ApiError::AlertNotFound("1".into()), "alert_not_found", 404),
+            (ApiError::AlertAcknowledged("陈主管".into()), "alert_acknowledged", 409),
             (ApiError::Busy, "busy", 429),
             (ApiError::Timeout, "timeout", 504),
             (ApiError::Stopping, "stopping", 503),
@@ -651,7 +714,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 52);
+        assert_eq!(all.len(), 58);
     }
 
     #[test]

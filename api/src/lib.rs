@@ -38,7 +38,7 @@ pub use crate::http::AppState;
 
 use crate::config::{ConfigError, SAMPLE_KNOWLEDGE};
 use crate::data::{DataError, DataLock};
-use crate::desk::Dispatcher;
+use crate::desk::{Dispatcher, Interventions, Surveys};
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
 use crate::questions::QuestionsError;
@@ -265,6 +265,16 @@ pub async fn serve(
         async move { dispatcher.run().await }
     });
 
+    let surveying = tokio::spawn({
+        let surveys = Surveys::new(state.storage().clone(), state.config().desk.survey.clone());
+        async move { surveys.run().await }
+    });
+
+    let intervening = tokio::spawn({
+        let interventions = Interventions::new(state.storage().clone(), &state.config().desk);
+        async move { interventions.run().await }
+    });
+
     let following = tokio::spawn({
         let state = state.clone();
         async move { state.base().follow().await }
@@ -293,7 +303,7 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
-    for task in [upkeep, dispatching, following, telling] {
+    for task in [upkeep, dispatching, surveying, intervening, following, telling] {
         task.abort();
         let _ = task.await;
     }

@@ -45,13 +45,42 @@ impl Webhook {
 
     /// Sends `body` and reads the answer, all within the call's deadline.
     pub(crate) async fn call(&self, call: &Call, body: &Value) -> Result<Map<String, Value>, CallError> {
-        let (agent, url, deadline) = (self.0.clone(), call.url.clone(), call.deadline_ms);
-        let token = call.token.as_deref().map(bearer).transpose().map_err(CallError::Token)?;
+        let answer = self.post(&call.url, call.token.as_deref(), call.deadline_ms, None, body).await?;
+        serde_json::from_slice(&answer).map_err(|_| CallError::NoJson)
+    }
+
+    /// Sends `body` with a key that is the same whenever it is sent again; whatever is answered with success is fine. The deadline in
+    /// milliseconds is for all of it.
+    pub(crate) async fn tell(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        deadline: u64,
+        idempotency_key: &str,
+        body: &Value,
+    ) -> Result<(), CallError> {
+        self.post(url, token, deadline, Some(idempotency_key), body).await?;
+        Ok(())
+    }
+
+    async fn post(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        deadline: u64,
+        idempotency_key: Option<&str>,
+        body: &Value,
+    ) -> Result<Vec<u8>, CallError> {
+        let (agent, url, key) = (self.0.clone(), url.to_owned(), idempotency_key.map(str::to_owned));
+        let token = token.map(bearer).transpose().map_err(CallError::Token)?;
         let body = body.to_string();
         let calling = tokio::task::spawn_blocking(move || {
             let mut request = agent.post(&url).header(header::CONTENT_TYPE, "application/json");
             if let Some(token) = token {
                 request = request.header(header::AUTHORIZATION, token);
+            }
+            if let Some(key) = key {
+                request = request.header("idempotency-key", key);
             }
             let limited = request.config().timeout_global(Some(Duration::from_millis(deadline))).build();
             let response = limited.send(body.as_bytes()).map_err(|error| failed(&error, deadline))?;
@@ -59,8 +88,7 @@ impl Webhook {
                 return Err(CallError::Status(response.status().as_u16()));
             }
             let answer = response.into_body().into_with_config().limit(MAX_ANSWER + 1).read_to_vec();
-            let answer = answer.map_err(|error| failed(&error, deadline))?;
-            serde_json::from_slice(&answer).map_err(|_| CallError::NoJson)
+            answer.map_err(|error| failed(&error, deadline))
         });
         calling.await.map_err(|_| CallError::Unreachable("the call panicked".to_owned()))?
     }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 /// What stands for keys that write nothing (section 17.4.2 of the page).
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const CONTROL: &str = "\u{e009}";
+pub(crate) const TAB: &str = "\u{e004}";
+pub(crate) const RIGHT: &str = "\u{e014}";
 pub(crate) const ALT: &str = "\u{e00a}";
 
 /// The name of an element's id in an answer (section 12).

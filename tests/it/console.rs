@@ -19,13 +19,13 @@ use yingda::{
     Config,
     auth::{self, Role},
     config::{SAMPLE_KNOWLEDGE, SAMPLE_MODEL},
-    desk::{Dispatcher, settings::DeskSettings},
+    desk::{Dispatcher, Interventions, Surveys, settings::DeskSettings},
     storage::now,
     users::NewUser,
 };
 
 use crate::{
-    browser::{ALT, CONTROL, Client, ENTER, Element},
+    browser::{ALT, CONTROL, Client, ENTER, Element, RIGHT, TAB},
     support::{Place, Service, root, say, with_body},
 };
 
@@ -467,6 +467,106 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     for browser in [customer, wang, li, chen] {
         browser.close().await;
     }
+    service.service.state.close().await;
+}
+
+// Afterwards.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_answers_a_survey_by_keyboard_on_a_phone_and_a_supervisor_sees_an_alert() {
+    let Some(driver) = Driver::start() else { return };
+    let place = Place::sqlite();
+    let mut config = place.config();
+    let rule = json!({ "name": "差评", "when": "rating_at_most", "score": 2, "action": "supervisor_alert" });
+    config.desk.intervention = vec![serde_json::from_value(rule).unwrap()];
+    config.desk.survey.nps_share = 1.0;
+    let (survey, desk) = (config.desk.survey.clone(), config.desk.clone());
+    let service = Listening::start(config).await;
+    let surveys = Surveys::new(service.service.state.storage().clone(), survey);
+    let phone = driver.browser(&service, true).await;
+    phone.go("/").await;
+    phone.write("#key", &(service.key.clone() + ENTER)).await;
+    phone.until("document.querySelector('#key-form').hidden").await;
+    let session = string(&phone.read("sessionStorage.getItem('yingda-session')").await);
+    let ticket = string(&service.chat(&session, "u", "人工").await["ticket_id"]);
+    for action in ["take", "resolve", "close"] {
+        service.send("POST", &format!("/v1/tickets/{ticket}/{action}"), json!({ "agent": "小李" })).await;
+    }
+    assert_eq!(surveys.send_due(now()).await.unwrap(), 1);
+
+    // The link is a button in the chat, and leads to the form.
+    phone.go("/").await;
+    phone.sees(".turn.bot a.survey", "评价本次服务").await;
+    assert_eq!(
+        phone.read("document.querySelector('.turn.bot:has(a.survey)').textContent.includes('/survey/')").await,
+        false
+    );
+    phone.picture("survey-chat.png").await;
+    let link = string(&phone.read("document.querySelector('a.survey').getAttribute('href')").await);
+    phone.go(&link).await;
+    phone.find("#survey").await;
+    assert_eq!(phone.read("document.documentElement.scrollWidth <= innerWidth").await, true, "nothing is cut off");
+    phone.picture("survey-empty.png").await;
+    phone.press(TAB).await;
+    for _ in 0..2 {
+        phone.press(RIGHT).await;
+    }
+    assert_eq!(phone.read("document.querySelector('input[name=score]:checked').value").await, "3");
+    phone.press("\u{e012}").await;
+    assert_eq!(phone.read("document.querySelector('input[name=score]:checked').value").await, "2");
+    phone.sees("#reasons", "回复太慢").await;
+    phone.press(TAB).await;
+    phone.press(" ").await;
+    phone.picture("survey-phone.png").await;
+    for _ in 0..5 {
+        phone.press(TAB).await;
+    }
+    assert_eq!(phone.read("document.activeElement.id").await, "comment");
+    phone.press("等了很久，电话13812345678").await;
+    phone.press(TAB).await;
+    phone.press(ENTER).await;
+    phone.sees("#thanks", "谢谢您的评价").await;
+    phone.picture("survey-thanks.png").await;
+    let story = service.get(&format!("/v1/tickets/{ticket}")).await;
+    assert_eq!((&story["rating"]["score"], &story["rating"]["reasons"]), (&json!(2), &json!(["回复太慢"])));
+    assert!(!story.to_string().contains("13812345678"), "{story}");
+    phone.client.refresh().await;
+    phone.sees("#note", "您已经评价过了").await;
+    phone.picture("survey-note.png").await;
+
+    // The other kind, on the same phone.
+    assert_eq!(surveys.send_due(now() + 8 * 24 * 3_600_000).await.unwrap(), 1);
+    let last = turns(&service, &session).await.pop().unwrap();
+    let text = string(&last["text"]);
+    phone.go(&text[text.find("/survey/").unwrap()..]).await;
+    phone.click(".scores label:nth-child(10)").await;
+    phone.sees("#reasons", "服务好").await;
+    phone.picture("survey-nps.png").await;
+    phone.click("button[type=submit]").await;
+    phone.sees("#thanks", "谢谢您的回答").await;
+    phone.close().await;
+
+    // The bad rating is told on the board, until a supervisor has seen it.
+    let interventions = Interventions::new(service.service.state.storage().clone(), &desk);
+    assert_eq!(interventions.intervene(now()).await.unwrap(), 1);
+    let chen = driver.browser(&service, false).await;
+    chen.go("/console#/board").await;
+    chen.log_in("chen").await;
+    chen.sees(".alerts .badge", "1").await;
+    chen.sees(".alerts li", "差评").await;
+    chen.picture("console-alerts.png").await;
+    chen.click(".alerts li button").await;
+    chen.until("document.querySelector('.alerts').hidden").await;
+    chen.go("/console#/reports").await;
+    chen.sees(".report .card", "净推荐值").await;
+    chen.go(&format!("/console#/ticket/{ticket}")).await;
+    chen.panel("timeline").await;
+    for sentence in
+        ["已请客户评价本次服务", "客户评价 2 分：回复太慢", "自动提醒主管：差评", "陈主管确认了提醒「差评」"]
+    {
+        chen.sees(".timeline li", sentence).await;
+    }
+    chen.close().await;
     service.service.state.close().await;
 }
 

@@ -507,6 +507,9 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("GET", "/v1/tickets", "", Some(Role::Agent)),
     ("GET", "/v1/tickets/search", "", Some(Role::Agent)),
     ("GET", "/v1/tickets/{ticket_id}", "", Some(Role::Agent)),
+    ("POST", "/v1/surveys/{token}", r#"{"score": 5}"#, None),
+    ("GET", "/v1/desk/alerts", "", Some(Role::Agent)),
+    ("POST", "/v1/desk/alerts/{alert_id}/acknowledge", "{}", Some(Role::Supervisor)),
     ("GET", "/v1/desk/board", "", Some(Role::Agent)),
     ("GET", "/v1/reports/summary", "", Some(Role::Supervisor)),
     ("GET", "/v1/reports/{name}", "", Some(Role::Supervisor)),
@@ -571,7 +574,7 @@ async fn every_route_asks_for_its_role() {
             let send = || with_body(method, &path.replace(['{', '}'], ""), body);
             let bare = service.send(send()).await;
             let Some(needed) = needed else {
-                let refused = bare.status >= 400 && bare.code() != "login_wrong";
+                let refused = bare.status >= 400 && !["login_wrong", "survey_link"].contains(&bare.code().as_str());
                 assert!(!refused, "{path} needs no key: {}", bare.text());
                 continue;
             };
@@ -954,6 +957,12 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::TicketOpen("x".into()), "ticket_open", 409),
         (ApiError::NotTogether("x"), "not_together", 409),
         (ApiError::NotRated("x"), "not_rated", 409),
+        (ApiError::SurveyLink, "survey_link", 404),
+        (ApiError::SurveyNotFound, "survey_not_found", 404),
+        (ApiError::SurveyExpired, "survey_expired", 410),
+        (ApiError::SurveyAnswered, "survey_answered", 409),
+        (ApiError::AlertNotFound("x".into()), "alert_not_found", 404),
+        (ApiError::AlertAcknowledged("x".into()), "alert_acknowledged", 409),
         (ApiError::EntryNotFound("x".into()), "entry_not_found", 404),
         (ApiError::ReleaseNotFound("x".into()), "release_not_found", 404),
         (ApiError::EntryChanged { id: "x".into(), found: 2 }, "entry_changed", 409),
@@ -990,6 +999,8 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
             ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
             ApiError::ReportNotFound | ApiError::UpgradeNeeded | ApiError::SettingsChanged => {}
+            ApiError::SurveyLink | ApiError::SurveyNotFound | ApiError::SurveyExpired | ApiError::SurveyAnswered => {}
+            ApiError::AlertNotFound(_) | ApiError::AlertAcknowledged(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1015,7 +1026,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 52);
+    assert_eq!(seen.len(), 58);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.
@@ -1215,9 +1226,11 @@ async fn the_description_names_exactly_the_routes_that_exist() {
 async fn the_page_loads_nothing_from_elsewhere() {
     let place = Place::sqlite();
     let service = place.service().await;
-    for path in ["/", "/page/chat.js", "/page/chat.css", "/favicon.ico"] {
+    for path in
+        ["/", "/page/chat.js", "/page/chat.css", "/page/survey.js", "/page/survey.css", "/survey/none", "/favicon.ico"]
+    {
         let file = service.get(path).await;
-        assert_eq!(file.status, 200, "{path}");
+        assert_eq!(file.status, if path == "/survey/none" { 404 } else { 200 }, "{path}");
         assert!(file.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
         let outside = file.text().replace("http://www.w3.org/2000/svg", "");
         assert!(!outside.contains("http://") && !outside.contains("https://"), "{path} names another place");

@@ -20,6 +20,7 @@ use yingda_engine::{
     rules::{FlowState, Progress},
 };
 
+use crate::desk::survey::DECISION;
 use crate::desk::{self, Priority};
 use crate::error::ApiError;
 use crate::metrics;
@@ -198,7 +199,8 @@ impl Chat {
             None => Vec::new(),
         };
         let conversation = Conversation {
-            turns: turns.into_iter().map(past).collect(),
+            // What invites to a survey is no part of what is talked about.
+            turns: turns.into_iter().filter(|turn| turn.decision.as_deref() != Some(DECISION)).map(past).collect(),
             asker: asker(message, session),
             flow: session.and_then(flow_of),
         };

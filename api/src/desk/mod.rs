@@ -5,15 +5,19 @@
 
 pub mod calendar;
 mod dispatch;
+pub mod intervention;
 pub mod routing;
 pub mod service_level;
 pub mod settings;
+pub mod survey;
 mod ticket;
 mod tuning;
 mod work;
 
 pub use dispatch::{Dispatched, Dispatcher};
+pub use intervention::{InterventionError, Interventions};
 pub use settings::DeskSettings;
+pub use survey::{Survey, SurveyError, SurveyKind, Surveys};
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
 pub use tuning::Tuning;
 pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, Suggestion, customer_wrote, escalate};

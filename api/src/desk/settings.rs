@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::calendar::{Calendar, CalendarSettings};
+use super::intervention::{InterventionSettings, Rule};
 use super::routing::{Overflow, RoutingConfig, Team};
 use super::service_level::ServiceLevels;
+use super::survey::SurveySettings;
 
 /// The table `[desk]` of the configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,10 @@ pub struct DeskSettings {
     pub offline_seconds: u32,
     /// Seconds after which the tickets of somebody who is offline go back to their queue.
     pub abandoned_seconds: u32,
+    /// Which customers are asked what when their ticket is done.
+    pub survey: SurveySettings,
+    /// What the service does by itself when a customer is badly off.
+    pub intervention: Vec<InterventionSettings>,
 }
 
 impl Default for DeskSettings {
@@ -42,6 +48,8 @@ impl Default for DeskSettings {
             teams: Vec::new(),
             offline_seconds: 45,
             abandoned_seconds: 300,
+            survey: SurveySettings::default(),
+            intervention: Vec::new(),
         }
     }
 }
@@ -79,6 +87,10 @@ impl DeskSettings {
         };
         problems.extend(inside("routing", self.routing.problems()));
         problems.extend(inside("service_levels", self.service_levels.problems()));
+        problems.extend(inside("survey", self.survey.problems()));
+        if let Err(found) = Rule::all(&self.intervention, &self.teams) {
+            problems.extend(found);
+        }
         for (name, settings) in &self.calendars {
             if let Err(error) = Calendar::new(settings.clone()) {
                 problems.extend(inside(&format!("calendars.{name}"), error.problems));

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use yingda_engine::{Role, Understanding};
 
+use super::survey::{Survey, SurveySettings};
 use super::ticket::{Action, Move, Priority, Status, Ticket, difference};
 use crate::storage::{
     Correction, NewEvent, NewTicket, NewTurn, Session, SessionDetails, Storage, StorageError, Tx, new_id, now,
@@ -220,19 +221,20 @@ pub async fn customer_wrote(tx: &mut Tx, session: &Session, seq: i64) -> Result<
 #[derive(Clone, Debug)]
 pub struct Desk {
     storage: Storage,
+    surveys: SurveySettings,
 }
 
 /// A ticket whose session is locked.
-struct Locked {
-    tx: Tx,
-    session: Session,
-    ticket: Ticket,
+pub(super) struct Locked {
+    pub(super) tx: Tx,
+    pub(super) session: Session,
+    pub(super) ticket: Ticket,
     before: Map<String, Value>,
 }
 
 impl Locked {
     /// Stores the ticket with what was done to it.
-    async fn finish(mut self, event: NewEvent) -> Result<Ticket, DeskError> {
+    pub(super) async fn finish(mut self, event: NewEvent) -> Result<Ticket, DeskError> {
         self.tx.update_ticket(&self.ticket).await?;
         let event = event.change(&self.before, &self.ticket.told());
         self.tx.add_ticket_event(&self.ticket.id, event).await?;
@@ -242,9 +244,18 @@ impl Locked {
 }
 
 impl Desk {
-    /// A desk over a database.
+    /// A desk over a database, which asks customers as it does by default.
     pub fn new(storage: Storage) -> Self {
-        Self { storage }
+        Self::with_surveys(storage, SurveySettings::default())
+    }
+
+    /// A desk over a database, which asks customers as the settings say.
+    pub fn with_surveys(storage: Storage, surveys: SurveySettings) -> Self {
+        Self { storage, surveys }
+    }
+
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Opens a ticket for what somebody wrote, or adds it to the session's open one.
@@ -322,7 +333,7 @@ impl Desk {
         self.advance(locked, step, actor, reason, data).await
     }
 
-    async fn advance(
+    pub(super) async fn advance(
         &self,
         mut locked: Locked,
         step: Move,
@@ -344,7 +355,8 @@ impl Desk {
                 locked.tx.give_to_agent(&mut locked.session, assignee.as_deref()).await?;
             }
             Move::Resolve | Move::Merge { .. } => locked.tx.give_to_bot(&mut locked.session).await?,
-            Move::Accept | Move::Reply | Move::Wait | Move::CustomerMessage | Move::Close => {}
+            Move::Close => self.plan_surveys(&mut locked).await?,
+            Move::Accept | Move::Reply | Move::Wait | Move::CustomerMessage => {}
         }
         locked.finish(NewEvent::new(action.event(), actor.name()).because(reason).with(data)).await
     }
@@ -507,6 +519,15 @@ impl Desk {
     ///
     /// When there is no such ticket, it is not done, or it was rated before.
     pub async fn rate(&self, id: &str, rating: &Rating) -> Result<Ticket, DeskError> {
+        self.keep_rating(id, rating, None).await
+    }
+
+    /// As [`Desk::rate`], by the answer to a survey that was given at a moment.
+    pub(super) async fn answer_survey(&self, survey: &Survey, rating: &Rating, at: i64) -> Result<Ticket, DeskError> {
+        self.keep_rating(&survey.ticket_id, rating, Some((&survey.id, at))).await
+    }
+
+    async fn keep_rating(&self, id: &str, rating: &Rating, survey: Option<(&str, i64)>) -> Result<Ticket, DeskError> {
         let mut locked = self.lock(id).await?;
         let why = |why| DeskError::NotRated { id: id.to_owned(), why };
         if !matches!(locked.ticket.status, Status::Resolved | Status::Closed) {
@@ -514,6 +535,9 @@ impl Desk {
         }
         if !locked.tx.add_rating(id, rating).await? {
             return Err(why("it was rated before"));
+        }
+        if let Some((survey, at)) = survey {
+            locked.tx.answer_survey(survey, rating, at).await?;
         }
         let data = json!({ "score": rating.score, "reasons": rating.reasons });
         locked.finish(NewEvent::new("rated", "customer").with(data)).await
@@ -577,8 +601,34 @@ impl Desk {
         Ok(true)
     }
 
+    /// Closes a ticket that was resolved up to a moment and not reopened since. Says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn close_resolved(&self, id: &str, until: i64) -> Result<bool, DeskError> {
+        let locked = self.lock(id).await?;
+        let ticket = &locked.ticket;
+        if ticket.status != Status::Resolved || ticket.resolved_at.is_none_or(|at| at > until) {
+            return Ok(false);
+        }
+        let data = json!({ "why": "not_reopened" });
+        self.advance(locked, Move::Close, &Actor::system(), None, data).await?;
+        Ok(true)
+    }
+
+    /// Makes the surveys of a ticket that is being closed.
+    async fn plan_surveys(&self, locked: &mut Locked) -> Result<(), StorageError> {
+        let user = locked.session.user_id.clone();
+        for planned in self.surveys.plan(locked.ticket.resolved_at, user.as_deref(), now()) {
+            let (due_at, expires_at) = (planned.due_at, planned.expires_at);
+            locked.tx.add_survey(&locked.ticket, planned.kind, user.as_deref(), due_at, expires_at).await?;
+        }
+        Ok(())
+    }
+
     /// The ticket as it is now, its session locked. The session always first: one order of locks, no deadlock.
-    async fn lock(&self, id: &str) -> Result<Locked, DeskError> {
+    pub(super) async fn lock(&self, id: &str) -> Result<Locked, DeskError> {
         self.lock_with(id, None).await
     }
 

@@ -18,9 +18,10 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 27] = console_files! {
+const FILES: [(&str, &str, &str); 28] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
+    "alerts.js": SCRIPT,
     "api.js": SCRIPT,
     "apikeys.js": SCRIPT,
     "assist.js": SCRIPT,
@@ -53,7 +54,7 @@ pub(super) fn routes() -> Router<AppState> {
         "/console/{name}",
         get(async |Path(name): Path<String>| {
             let found = FILES.iter().find(|(known, ..)| *known == name);
-            found.map_or_else(|| ApiError::RouteNotFound.into_response(), |(_, kind, text)| file(kind, text))
+            found.map_or_else(|| ApiError::RouteNotFound.into_response(), |(_, kind, text)| file(kind, *text))
         }),
     )
 }

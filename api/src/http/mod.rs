@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod alerts;
 mod chat;
 mod console;
 mod extract;
@@ -14,6 +15,7 @@ mod page;
 mod reports;
 mod search;
 mod sessions;
+mod surveys;
 mod tickets;
 mod tuning;
 mod understand;
@@ -38,7 +40,7 @@ use yingda_engine::{Engine, rules::PATIENCE_MINUTES};
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::data::DataLock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Surveys};
 use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::live::Live;
@@ -64,6 +66,7 @@ struct Inner {
     chat: Chat,
     desk: Desk,
     live: Live,
+    surveys: Surveys,
     base: KnowledgeBase,
     users: Users,
     addresses: Addresses,
@@ -88,8 +91,9 @@ impl AppState {
     ) -> Self {
         Self(Arc::new(Inner {
             chat: Chat::new(engine.clone(), storage.clone()),
-            desk: Desk::new(storage.clone()),
+            desk: Desk::with_surveys(storage.clone(), config.desk.survey.clone()),
             live: Live::new(storage.clone()),
+            surveys: Surveys::new(storage.clone(), config.desk.survey.clone()),
             base,
             users: Users::new(storage.clone()),
             addresses: Addresses::default(),
@@ -236,6 +240,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(openapi::pages(api))
         .merge(page::routes())
         .merge(console::routes())
+        .merge(surveys::routes())
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

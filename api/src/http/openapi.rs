@@ -12,7 +12,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, chat, health, knowledge, live, login, reports, search, sessions, tickets, tuning,
+    AppState, admin, agents, alerts, chat, health, knowledge, live, login, reports, search, sessions, surveys, tickets,
+    tuning,
     understand, users,
 };
 
@@ -94,6 +95,9 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::remarks::link))
         .routes(routes!(tickets::remarks::rate))
         .routes(routes!(tickets::remarks::corrections))
+        .routes(routes!(surveys::answer))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::acknowledge))
         .routes(routes!(reports::board))
         .routes(routes!(reports::summary))
         .routes(routes!(reports::report))

@@ -1,6 +1,7 @@
 //! The chat page at `/`: files of our own inside the program, nothing from elsewhere.
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,7 +24,7 @@ pub(super) fn routes() -> Router<AppState> {
 }
 
 /// A file of ours, with what the browser may do with it.
-pub(super) fn file(kind: &'static str, text: &'static str) -> Response {
+pub(super) fn file(kind: &'static str, text: impl Into<Body>) -> Response {
     let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         // The files change with the program; the browser asks each time.
@@ -37,5 +38,5 @@ pub(super) fn file(kind: &'static str, text: &'static str) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    (headers, text).into_response()
+    (headers, text.into()).into_response()
 }

@@ -44,7 +44,7 @@ pub(super) struct ReportQuery {
     #[param(example = "+08:00")]
     offset: Option<String>,
     /// One row for each `day`, `hour` (of the day), `category`, `team`, `agent`, `channel` or `priority`; one row in all when left
-    /// out. What the bot does knows `day`, `hour` and `channel` only; the comparison is by category.
+    /// out. What the bot does and `nps` know `day`, `hour` and `channel` only; the comparison is by category.
     group: Option<String>,
     /// Only what happened in a team.
     team: Option<String>,
@@ -283,8 +283,8 @@ fn group(report: Report, text: Option<&str>) -> Result<Option<Group>, ApiError> 
 
 /// Read a report
 ///
-/// `tickets`, `first_response`, `resolution`, `sessions`, `messages`, `decisions`, `handovers`, `satisfaction`, `comparison` or
-/// `suggestions`. What each counts stands in docs/reports.md.
+/// `tickets`, `first_response`, `resolution`, `sessions`, `messages`, `decisions`, `handovers`, `satisfaction`, `nps`,
+/// `comparison` or `suggestions`. What each counts stands in docs/reports.md.
 #[utoipa::path(
     get, path = "/v1/reports/{name}", tag = "reports", security(("api_key" = [])),
     params(("name" = String, Path, description = "The report"), ReportQuery),
@@ -307,7 +307,7 @@ pub(super) async fn report(
     let group = group(report, query.group.as_deref())?;
     if !report.knows_people() && (filter.team.is_some() || filter.agent.is_some()) {
         let field = if filter.team.is_some() { "team" } else { "agent" };
-        return Err(ApiError::field(field, "对这张报表没有意义：机器人不属于任何团队和客服"));
+        return Err(ApiError::field(field, "对这张报表没有意义：它不属于任何团队和客服"));
     }
     let as_csv = match query.format.as_deref() {
         None | Some("json") => false,
@@ -327,7 +327,7 @@ pub(super) async fn report(
 }
 
 /// What the overview shows: a report, and what its rows stand for.
-const SUMMARY: [(Report, Option<Group>); 12] = [
+const SUMMARY: [(Report, Option<Group>); 13] = [
     (Report::Tickets, None),
     (Report::Tickets, Some(Group::Day)),
     (Report::Tickets, Some(Group::Category)),
@@ -335,6 +335,7 @@ const SUMMARY: [(Report, Option<Group>); 12] = [
     (Report::FirstResponse, None),
     (Report::Resolution, None),
     (Report::Satisfaction, None),
+    (Report::Nps, None),
     (Report::Suggestions, None),
     (Report::Handovers, None),
     (Report::Sessions, Some(Group::Day)),

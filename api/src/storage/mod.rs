@@ -6,6 +6,7 @@
 mod agents;
 mod bulk;
 mod gaps;
+mod interventions;
 mod keys;
 mod knowledge;
 mod live;
@@ -13,6 +14,7 @@ mod reports;
 mod search;
 mod sessions;
 mod statement;
+mod surveys;
 mod tickets;
 mod tuning;
 mod users;

@@ -34,6 +34,8 @@ pub enum Report {
     Handovers,
     /// How customers judged the help.
     Satisfaction,
+    /// How likely customers recommend us.
+    Nps,
     /// The bot alone against people, on the same intents.
     Comparison,
     /// Suggested answers that people used.
@@ -100,6 +102,13 @@ const SATISFACTION: &[Column] = &[
     column("score_4", "4 分"),
     column("score_5", "5 分"),
 ];
+const NPS: &[Column] = &[
+    column("answers", "回答"),
+    column("promoters", "推荐者（9–10 分）"),
+    column("passives", "被动者（7–8 分）"),
+    column("detractors", "贬损者（0–6 分）"),
+    column("nps", "净推荐值"),
+];
 const COMPARISON: &[Column] = &[
     column("bot_sessions", "机器人独立回答的会话"),
     column("person_tickets", "人工工单"),
@@ -118,7 +127,7 @@ const SUGGESTIONS: &[Column] = &[
 
 impl Report {
     /// All reports.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Tickets,
         Self::FirstResponse,
         Self::Resolution,
@@ -127,6 +136,7 @@ impl Report {
         Self::Decisions,
         Self::Handovers,
         Self::Satisfaction,
+        Self::Nps,
         Self::Comparison,
         Self::Suggestions,
     ];
@@ -142,6 +152,7 @@ impl Report {
             Self::Decisions => "decisions",
             Self::Handovers => "handovers",
             Self::Satisfaction => "satisfaction",
+            Self::Nps => "nps",
             Self::Comparison => "comparison",
             Self::Suggestions => "suggestions",
         }
@@ -158,6 +169,7 @@ impl Report {
             Self::Decisions => "机器人决策",
             Self::Handovers => "转人工原因",
             Self::Satisfaction => "满意度",
+            Self::Nps => "净推荐值（NPS）",
             Self::Comparison => "机器人与人工",
             Self::Suggestions => "建议采用",
         }
@@ -173,15 +185,17 @@ impl Report {
             Self::Decisions => DECISIONS,
             Self::Handovers => HANDOVERS,
             Self::Satisfaction => SATISFACTION,
+            Self::Nps => NPS,
             Self::Comparison => COMPARISON,
             Self::Suggestions => SUGGESTIONS,
         }
     }
 
-    /// What its rows may be grouped by. What the bot does belongs to no team; the comparison is always by category.
+    /// What its rows may be grouped by. What the bot does, and what customers think of us, belongs to no team; the comparison is always
+    /// by category.
     pub fn groups(self) -> &'static [Group] {
         match self {
-            Self::Sessions | Self::Messages | Self::Decisions => &[Group::Day, Group::Hour, Group::Channel],
+            Self::Sessions | Self::Messages | Self::Decisions | Self::Nps => &[Group::Day, Group::Hour, Group::Channel],
             Self::Comparison => &[Group::Category],
             Self::Tickets
             | Self::FirstResponse
@@ -194,7 +208,7 @@ impl Report {
 
     /// Whether it can be asked for one team or one agent.
     pub fn knows_people(self) -> bool {
-        !matches!(self, Self::Sessions | Self::Messages | Self::Decisions | Self::Comparison)
+        !matches!(self, Self::Sessions | Self::Messages | Self::Decisions | Self::Nps | Self::Comparison)
     }
 }
 
@@ -387,6 +401,14 @@ fn figures(report: Report, row: &Counted) -> Vec<Cell> {
             let mean = share(row.count(1), row.count(0));
             [row.cell(0), mean].into_iter().chain((2..7).map(|index| row.cell(index))).collect()
         }
+        Report::Nps => {
+            let (answers, promoters, detractors) = (row.count(0), row.count(1), row.count(3));
+            let score = match answers {
+                0 => Cell::Nothing,
+                answers => Cell::Number(100.0 * (promoters - detractors) as f64 / answers as f64),
+            };
+            (0..4).map(|index| row.cell(index)).chain([score]).collect()
+        }
         Report::Comparison => {
             let (bot, tickets, resolved, ratings) = (row.count(0), row.count(1), row.count(2), row.count(4));
             vec![
@@ -512,6 +534,7 @@ impl Storage {
             Report::Messages | Report::Decisions => self.turns_counted(report, group, span, filter).await?,
             Report::Handovers => handovers(group, span, filter),
             Report::Satisfaction => satisfaction(group, span, filter),
+            Report::Nps => nps(group, span, filter),
             Report::Comparison => comparison(span, filter),
             Report::Suggestions => suggestions(group, span, filter),
         };
@@ -583,7 +606,8 @@ impl Storage {
         }
         sql.push(") counted WHERE turns > 0");
         if report == Report::Decisions {
-            sql.push(" AND decision <> ''");
+            // What invites to a survey answers nobody.
+            sql.push(" AND decision NOT IN ('', 'survey')");
         }
         push_equal(&mut sql, "channel", filter.channel.as_ref());
         sql.push(" GROUP BY 1 ORDER BY 1");
@@ -725,6 +749,20 @@ fn satisfaction(group: Option<Group>, span: Span, filter: &ReportFilter) -> Stat
         sql.push(format!(", COUNT(CASE WHEN value = {score} THEN 1 END)"));
     });
     push_facts(&mut sql, "'rated'", span, filter);
+    sql.push(" GROUP BY 1 ORDER BY 1");
+    sql
+}
+
+/// Promoters, passives and detractors, as Reichheld cut the scale (Harvard Business Review, December 2003).
+fn nps(group: Option<Group>, span: Span, filter: &ReportFilter) -> Statement {
+    let mut sql = grouped(group, span, "v.answered_at");
+    sql.push(", COUNT(*)");
+    for condition in ["score >= 9", "score IN (7, 8)", "score <= 6"] {
+        sql.push(format!(", COUNT(CASE WHEN {condition} THEN 1 END)"));
+    }
+    sql.push(" FROM surveys v JOIN sessions s ON s.id = v.session_id WHERE v.kind = 'nps' AND ");
+    push_within(&mut sql, "v.answered_at", span.from, span.to);
+    push_equal(&mut sql, "s.channel", filter.channel.as_ref());
     sql.push(" GROUP BY 1 ORDER BY 1");
     sql
 }

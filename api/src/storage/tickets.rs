@@ -43,7 +43,7 @@ pub struct TicketEvent {
     /// Its number in the ticket, from 1.
     pub seq: i64,
     /// What: an action's [`event`](crate::desk::Action::event), or `opened`, `escalated_again`, `note`, `amended`, `linked`,
-    /// `merged_here`, `service_level` or `rated`.
+    /// `merged_here`, `service_level`, `rated`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or `coupon`.
     pub kind: String,
     /// Who did it: `bot`, `customer`, `system`, or the name of a person.
     pub actor: String,

@@ -201,7 +201,8 @@ pub(super) struct EventBody {
     /// Its number in the ticket, from 1.
     seq: i64,
     /// `opened`, `escalated_again`, `customer_message`, `taken`, `accepted`, `assigned`, `returned`, `transferred`,
-    /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked` or `rated`.
+    /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked`, `rated`,
+    /// `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or `coupon`.
     kind: String,
     /// `bot`, `customer`, `system`, or the name of a person.
     actor: String,
@@ -274,7 +275,7 @@ fn filter(query: &TicketsQuery) -> Result<TicketFilter, ApiError> {
 }
 
 /// A remark of 1 to [`crate::chat::MAX_TEXT`] characters, masked.
-fn masked(state: &AppState, field: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
+pub(super) fn masked(state: &AppState, field: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
     text.map(|text| Ok(state.0.engine.mask(&checked_text(field, text)?))).transpose()
 }
 
@@ -286,7 +287,7 @@ fn ticket_id(text: String) -> Result<String, ApiError> {
     }
 }
 
-fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
+pub(super) fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
     let name = name.map(|name| checked_id("agent", name.trim().to_owned())).transpose()?;
     // Who is logged in speaks for themselves. A key may speak for somebody, and then do no more than they may.
     let name = name.filter(|_| identity.kind != IdentityKind::User);

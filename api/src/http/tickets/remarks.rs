@@ -251,7 +251,7 @@ pub(in super::super) async fn corrections(
 }
 
 /// Short words, each once.
-fn words(field: &str, words: Vec<String>, most: usize) -> Result<Vec<String>, ApiError> {
+pub(in super::super) fn words(field: &str, words: Vec<String>, most: usize) -> Result<Vec<String>, ApiError> {
     if words.len() > most {
         return Err(ApiError::field(field, format!("最多 {most} 个，收到 {} 个", words.len())));
     }
