@@ -393,8 +393,21 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     customer.sees(".turn.note .bubble", "智能客服继续为您服务").await;
     li.click("[data-action=close]").await;
     li.sees(".state", "已关闭").await;
-    let rating = json!({ "score": 4, "reasons": ["态度好"] });
-    service.send("POST", &format!("/v1/tickets/{ticket}/rating"), rating).await;
+
+    // The customer is asked how it was, once, and says so.
+    let surveys = Surveys::new(service.service.state.storage().clone(), DeskSettings::default().survey);
+    assert_eq!(surveys.send_due(now()).await.unwrap(), 1);
+    assert_eq!(surveys.send_due(now()).await.unwrap(), 0);
+    customer.sees(".turn.bot a.survey", "评价本次服务").await;
+    let link = string(&customer.read("document.querySelector('a.survey').getAttribute('href')").await);
+    let form = driver.browser(&service, true).await;
+    form.go(&link).await;
+    form.click(".scores label:nth-child(4)").await;
+    form.click(".reasons label").await;
+    let reason = string(&form.read("document.querySelector('.reasons :checked').value").await);
+    form.click("button[type=submit]").await;
+    form.sees("#thanks", "谢谢您的评价").await;
+    form.close().await;
 
     // The bot serves again, and hands nothing over a second time.
     customer.write("#text", &(known.question.clone() + ENTER)).await;
@@ -407,14 +420,19 @@ async fn a_customer_is_helped_by_the_bot_and_by_two_people() {
     customer.until("document.querySelector('#banner').hidden").await;
     let turns = turns(&service, &session).await;
     let roles: Vec<&str> = turns.iter().map(|turn| turn["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["user", "bot", "user", "bot", "agent", "user", "agent", "user", "bot"], "the bot was silent");
-    assert_eq!((&turns[3]["decision"], &turns[8]["decision"]), (&json!("escalate"), &json!("reply")));
+    assert_eq!(
+        roles,
+        ["user", "bot", "user", "bot", "agent", "user", "agent", "bot", "user", "bot"],
+        "the bot was silent"
+    );
+    let decided = [3, 7, 9].map(|index: usize| turns[index]["decision"].as_str().unwrap());
+    assert_eq!(decided, ["escalate", "survey", "reply"]);
     let tickets = service.get(&format!("/v1/tickets?session_id={session}")).await;
     assert_eq!(tickets["tickets"].as_array().unwrap().len(), 1, "{tickets}");
 
     // The console tells what the service tells.
     li.panel("timeline").await;
-    li.sees(".timeline", "客户评价 4 分：态度好").await;
+    li.sees(".timeline", &format!("客户评价 4 分：{reason}")).await;
     let story = service.get(&format!("/v1/tickets/{ticket}")).await;
     let told: Vec<&Value> = story["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
     let shown = li.read("[...document.querySelectorAll('.timeline li')].map((node) => node.dataset.kind)").await;

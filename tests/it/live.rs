@@ -471,8 +471,13 @@ impl Customer {
         assert_ne!(answer["decision"], "silent", "the bot serves again");
         assert_ne!(answer["decision"], "escalate", "and hands nothing over again");
         said.push("你好".to_owned());
-        // What was said last is on its way.
-        while self.turns.last().is_none_or(|turn| turn["seq"].as_i64() < answer["reply_seq"].as_i64()) {
+        // What was said last is on its way, and so is the question how it was.
+        let has = |turns: &[Value]| {
+            turns.iter().any(|turn| turn["decision"] == "survey")
+                && turns.last().is_some_and(|turn| turn["seq"].as_i64() >= answer["reply_seq"].as_i64())
+        };
+        while !has(&self.turns) {
+            assert!(started.elapsed() < 8 * PATIENCE, "{} is never asked", self.session);
             self.hear().await;
         }
         (self.session, said, self.turns)
@@ -583,6 +588,8 @@ async fn a_crowd_with_bad_connections_loses_and_doubles_nothing() {
             let until = stored.iter().rposition(|turn| turn["role"] == "agent").unwrap();
             assert!(stored[from + 1..until].iter().all(|turn| turn["role"] != "bot"), "{session}: the bot talks over");
 
+            let asked = stored.iter().filter(|turn| turn["decision"] == "survey").count();
+            assert_eq!(asked, 1, "{session}: surveys");
             let list = replicas[0].ok("GET", &format!("/v1/tickets?session_id={session}"), Value::Null).await;
             let [ticket] = list["tickets"].as_array().unwrap().as_slice() else { panic!("{session}: {list}") };
             let id = ticket["ticket_id"].as_str().unwrap();

@@ -13,8 +13,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     AppState, admin, agents, alerts, chat, health, knowledge, live, login, reports, search, sessions, surveys, tickets,
-    tuning,
-    understand, users,
+    tuning, understand, users,
 };
 
 #[derive(OpenApi)]
