@@ -14,6 +14,7 @@ use yingda_engine::EngineError;
 use crate::auth::{KeyError, Role};
 use crate::desk::{DeskError, Status, allowed};
 use crate::knowledge::base::BaseError;
+use crate::outgoing::{EVENTS, MOST_WEBHOOKS, OutgoingError};
 use crate::storage::StorageError;
 use crate::users::UserError;
 use crate::users::password::{LEAST_CHARACTERS, MOST_BYTES};
@@ -179,6 +180,18 @@ pub enum ApiError {
     /// A ticket cannot be rated.
     #[error("ticket cannot be rated: {0}")]
     NotRated(&'static str),
+    /// No such webhook.
+    #[error("no webhook {0}")]
+    WebhookNotFound(String),
+    /// No such message to a webhook.
+    #[error("no delivery {0}")]
+    DeliveryNotFound(String),
+    /// The message was not given up.
+    #[error("the delivery is not dead")]
+    DeliveryNotDead,
+    /// No more webhooks are allowed.
+    #[error("too many webhooks")]
+    TooManyWebhooks,
     /// Too much waits already.
     #[error("busy")]
     Busy,
@@ -285,6 +298,10 @@ impl ApiError {
             Self::TicketOpen(_) => ("ticket_open", StatusCode::CONFLICT),
             Self::NotTogether(_) => ("not_together", StatusCode::CONFLICT),
             Self::NotRated(_) => ("not_rated", StatusCode::CONFLICT),
+            Self::WebhookNotFound(_) => ("webhook_not_found", StatusCode::NOT_FOUND),
+            Self::DeliveryNotFound(_) => ("delivery_not_found", StatusCode::NOT_FOUND),
+            Self::DeliveryNotDead => ("delivery_not_dead", StatusCode::CONFLICT),
+            Self::TooManyWebhooks => ("too_many_webhooks", StatusCode::CONFLICT),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -411,6 +428,14 @@ impl ApiError {
                 ("这两张工单不能放在一起".into(), "须是两张不同的工单；合并还要求属于同一客户，且都没有结束。")
             }
             Self::NotRated(_) => ("现在不能评价".into(), "工单解决后可以评价一次。"),
+            Self::WebhookNotFound(id) => {
+                (format!("没有编号为 {id} 的对接地址"), "请用 GET /v1/webhooks 查看现有的对接地址。")
+            }
+            Self::DeliveryNotFound(id) => {
+                (format!("没有编号为 {id} 的推送"), "已送达的推送保留 7 天，请用 GET /v1/webhook-deliveries 查看。")
+            }
+            Self::DeliveryNotDead => ("这条推送没有失败".into(), "正在重试或已送达的推送不用重新发送。"),
+            Self::TooManyWebhooks => (format!("最多 {MOST_WEBHOOKS} 个对接地址"), "请先删除不用的对接地址。"),
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
@@ -536,6 +561,24 @@ impl From<BaseError> for ApiError {
     }
 }
 
+impl From<OutgoingError> for ApiError {
+    fn from(error: OutgoingError) -> Self {
+        match error {
+            OutgoingError::NoWebhook(id) => Self::WebhookNotFound(id),
+            OutgoingError::NoDelivery(id) => Self::DeliveryNotFound(id),
+            OutgoingError::NotDead(_) => Self::DeliveryNotDead,
+            OutgoingError::TooMany => Self::TooManyWebhooks,
+            OutgoingError::Address(_) => {
+                Self::field("address", "须为可以访问的 http 或 https 地址，如 https://crm.example.com/tickets")
+            }
+            OutgoingError::Event(_) => Self::field("events", format!("取值无效，可用：{}", EVENTS.join("、"))),
+            OutgoingError::Secret(_) | OutgoingError::Stopped(_) => Self::Internal(error.to_string()),
+            OutgoingError::Desk(error) => error.into(),
+            OutgoingError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
 impl From<DeskError> for ApiError {
     fn from(error: DeskError) -> Self {
         match error {
@@ -607,6 +650,10 @@ mod tests {
             (ApiError::PublishingNow(1), "publishing_now", 409),
             (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
             (ApiError::StoreUnavailable("secret detail".into()), "store_unavailable", 503),
+            (ApiError::WebhookNotFound("1".into()), "webhook_not_found", 404),
+            (ApiError::DeliveryNotFound("1".into()), "delivery_not_found", 404),
+            (ApiError::DeliveryNotDead, "delivery_not_dead", 409),
+            (ApiError::TooManyWebhooks, "too_many_webhooks", 409),
             (ApiError::Busy, "busy", 429),
             (ApiError::Timeout, "timeout", 504),
             (ApiError::Stopping, "stopping", 503),
@@ -629,7 +676,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 50);
+        assert_eq!(all.len(), 54);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod evaluation;
 mod http;
 pub mod knowledge;
 mod metrics;
+pub mod outgoing;
 pub mod questions;
 pub mod rules;
 pub mod storage;
@@ -40,6 +41,7 @@ use crate::data::{DataError, DataLock};
 use crate::desk::Dispatcher;
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
+use crate::outgoing::{Deliverer, ServiceDesks};
 use crate::questions::QuestionsError;
 use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
@@ -186,6 +188,7 @@ async fn fill_with_sample(base: &KnowledgeBase) -> Result<(), StartError> {
 ///
 /// When anything of it cannot be used; the error says what to do.
 pub async fn open_state(config: Config) -> Result<AppState, StartError> {
+    config.outgoing.check_tokens().map_err(ConfigError::Value)?;
     let lock = lock_data(&config, true)?;
     let prometheus = metrics::install().map_err(StartError::Metrics)?;
     let storage = Storage::open(&config.database_url()).await?;
@@ -264,6 +267,12 @@ pub async fn serve(
         async move { dispatcher.run().await }
     });
 
+    let telling = tokio::spawn({
+        let deliverer = Deliverer::new(state.storage().clone());
+        let service_desks = ServiceDesks::new(state.storage().clone(), &state.config().outgoing);
+        async move { tokio::join!(deliverer.run(), service_desks.run()) }
+    });
+
     let following = tokio::spawn({
         let state = state.clone();
         async move { state.base().follow().await }
@@ -286,6 +295,8 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
+    telling.abort();
+    let _ = telling.await;
     for task in [upkeep, dispatching, following] {
         task.abort();
         let _ = task.await;

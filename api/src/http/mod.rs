@@ -16,6 +16,7 @@ mod sessions;
 mod tickets;
 mod understand;
 mod users;
+mod webhooks;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -40,9 +41,12 @@ use crate::desk::Desk;
 use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::metrics;
+use crate::outgoing::Webhooks;
 use crate::storage::{Storage, now};
 use crate::users::Users;
 use crate::users::addresses::Addresses;
+
+pub(crate) use tickets::TicketBody;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
@@ -60,6 +64,7 @@ struct Inner {
     desk: Desk,
     base: KnowledgeBase,
     users: Users,
+    webhooks: Webhooks,
     addresses: Addresses,
     prometheus: PrometheusHandle,
     /// One permit per accepted piece of work; whoever holds all of them knows that nothing is in work.
@@ -83,6 +88,7 @@ impl AppState {
             desk: Desk::new(storage.clone()),
             base,
             users: Users::new(storage.clone()),
+            webhooks: Webhooks::new(storage.clone()),
             addresses: Addresses::default(),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
             config,

@@ -61,7 +61,7 @@ pub(super) struct TicketsBody {
 
 /// A ticket.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TicketBody {
+pub(crate) struct TicketBody {
     /// Its id.
     ticket_id: String,
     /// Its session.
@@ -201,7 +201,8 @@ pub(super) struct EventBody {
     /// Its number in the ticket, from 1.
     seq: i64,
     /// `opened`, `escalated_again`, `customer_message`, `taken`, `accepted`, `assigned`, `returned`, `transferred`,
-    /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked` or `rated`.
+    /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked`,
+    /// `rated`, `service_level` or `external_status`.
     kind: String,
     /// `bot`, `customer`, `system`, or the name of a person.
     actor: String,
