@@ -13,6 +13,7 @@ import { showSearch } from "./search.js";
 import { applyTheme, showSettings } from "./settings.js";
 import { showTicket } from "./ticket.js";
 import { showUsers } from "./users.js";
+import { showWebhooks } from "./webhooks.js";
 import { ROLES } from "./words.js";
 
 const element = (id) => document.getElementById(id);
@@ -33,10 +34,11 @@ const PLACES = [
   ["reports", "报表", (role) => role === "supervisor" || role === "admin"],
   ["knowledge", "知识", () => true],
   ["users", "用户", (role) => role === "admin"],
+  ["webhooks", "对接", (role) => role === "admin"],
   ["settings", "设置", () => true],
 ];
 
-const SHEETS = { board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, users: showUsers, settings: showSettings };
+const SHEETS = { board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, users: showUsers, webhooks: showWebhooks, settings: showSettings };
 
 function go() {
   const [place = "queue", name = ""] = location.hash.replace(/^#\//, "").split("/");

@@ -36,6 +36,7 @@ const SENTENCES = {
   returned: ({ data }, who) =>
     data.why === "not_accepted" ? data.agent + " 没有接受，工单回到队列" : data.why === "left_behind" ? data.agent + " 已离线，工单回到队列" : who + "把工单退回队列",
   service_level: ({ data }) => (TARGETS[data.target] || data.target) + (data.state === "breached" ? "超时，优先级提高" : "即将超时"),
+  external_status: ({ data }) => data.service_desk + " 工单 " + data.remote_id + "：" + (OUTSIDE[data.status] || data.status),
   transferred: ({ after, before }, who) => who + "把工单转交给「" + valueText("team", after.team ?? before.team) + "」",
   agent_reply: ({ data }, who) => who + "回复了客户" + (data.suggestion ? (data.suggestion.edited ? "（修改后采用建议）" : "（采用建议）") : ""),
   waiting: (_, who) => who + "等待客户回复",
@@ -49,6 +50,9 @@ const SENTENCES = {
   linked: ({ data }, who) => who + "关联了工单 " + shortId(data.ticket_id),
   rated: ({ data }) => "客户评价 " + data.score + " 分" + (data.reasons?.length ? "：" + data.reasons.join("、") : ""),
 };
+
+// The words of Zendesk; those of Jira are its users' own.
+const OUTSIDE = { new: "已创建", open: "处理中", pending: "等待客户", hold: "暂停", solved: "已解决", closed: "已关闭" };
 
 const TARGETS = { first_response: "首次响应", resolution: "解决" };
 
