@@ -16,6 +16,7 @@ mod knowledge_base;
 mod knowledge_files;
 mod learning;
 mod notebooks;
+mod outgoing;
 mod path;
 mod policy;
 mod qdrant_stand_in;
