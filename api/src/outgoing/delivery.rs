@@ -109,13 +109,18 @@ impl Deliverer {
     }
 
     async fn tick(&self, forget: bool, lanes: &mut Lanes) -> Result<(), OutgoingError> {
+        // Most of the time there is nothing to send, and nothing need be written for that.
+        let due = self.storage.due_webhooks(now()).await?;
+        if due.is_empty() && !forget {
+            return Ok(());
+        }
         if !self.storage.take_lease(LEASE, &self.holder, now() + LEASE_MILLISECONDS).await? {
             return Ok(());
         }
         if forget {
             self.forget(now()).await?;
         }
-        for webhook_id in self.storage.due_webhooks(now()).await? {
+        for webhook_id in due {
             lanes.start(self, webhook_id);
         }
         Ok(())

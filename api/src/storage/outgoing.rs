@@ -427,8 +427,9 @@ impl Tx {
     ///
     /// When the database fails.
     pub async fn remove_webhook(&mut self, id: &str) -> Result<bool, StorageError> {
-        let done = sqlx::query("DELETE FROM webhooks WHERE id = $1").bind(id).execute(self.connection()).await?;
+        // In the order in which an attempt that ends writes to them.
         sqlx::query("DELETE FROM webhook_deliveries WHERE webhook_id = $1").bind(id).execute(self.connection()).await?;
+        let done = sqlx::query("DELETE FROM webhooks WHERE id = $1").bind(id).execute(self.connection()).await?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -482,11 +483,14 @@ impl Tx {
         .bind(attempt)
         .execute(self.connection())
         .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
         let sql = match outcome.state {
             DeliveryState::Done => "UPDATE webhooks SET failures = 0 WHERE id = $1 AND failures > 0",
             DeliveryState::Pending | DeliveryState::Dead => "UPDATE webhooks SET failures = failures + 1 WHERE id = $1",
         };
         sqlx::query(sql).bind(webhook_id).execute(self.connection()).await?;
-        Ok(done.rows_affected() > 0)
+        Ok(true)
     }
 }
