@@ -17,6 +17,7 @@ import { applyTheme, showSettings } from "./settings.js";
 import { showTeam } from "./team.js";
 import { showTicket } from "./ticket.js";
 import { showUsers } from "./users.js";
+import { showWebhooks } from "./webhooks.js";
 import { ROLES } from "./words.js";
 
 const element = (id) => document.getElementById(id);
@@ -40,10 +41,14 @@ const PLACES = [
   ["rules", "分配", (role) => role === "supervisor" || role === "admin"],
   ["users", "用户", (role) => role === "admin"],
   ["apikeys", "密钥", (role) => role === "admin"],
+  ["webhooks", "对接", (role) => role === "admin"],
   ["settings", "设置", () => true],
 ];
 
-const SHEETS = { apikeys: showApiKeys, board: showBoard, reports: showReports, rules: showRules, knowledge: showKnowledge, search: showSearch, team: showTeam, users: showUsers, settings: showSettings };
+const SHEETS = {
+  apikeys: showApiKeys, board: showBoard, knowledge: showKnowledge, reports: showReports, rules: showRules, search: showSearch,
+  settings: showSettings, team: showTeam, users: showUsers, webhooks: showWebhooks,
+};
 
 function go() {
   const [place = "queue", name = ""] = location.hash.replace(/^#\//, "").split("/");

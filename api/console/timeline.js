@@ -36,6 +36,7 @@ const SENTENCES = {
   returned: ({ data }, who) =>
     data.why === "not_accepted" ? data.agent + " 没有接受，工单回到队列" : data.why === "left_behind" ? data.agent + " 已离线，工单回到队列" : who + "把工单退回队列",
   service_level: ({ data }) => (TARGETS[data.target] || data.target) + (data.state === "breached" ? "超时，优先级提高" : "即将超时"),
+  external_status: ({ data }) => data.service_desk + " 工单 " + data.remote_id + "：" + (OUTSIDE[data.status] || data.status),
   transferred: ({ after, before }, who) => who + "把工单转交给「" + valueText("team", after.team ?? before.team) + "」",
   agent_reply: ({ data }, who) => who + "回复了客户" + (data.suggestion ? (data.suggestion.edited ? "（修改后采用建议）" : "（采用建议）") : ""),
   waiting: (_, who) => who + "等待客户回复",
@@ -58,6 +59,8 @@ const SENTENCES = {
 const COUPONS = { given: "已发放", failed: "发放失败，金额已退回预算", refused: "没有发放" };
 const REFUSALS = { budget: "本月预算已用完", customer_limit: "该客户本月已达上限", no_customer: "不知道客户是谁" };
 const yuan = (fen) => " " + (fen / 100).toFixed(2) + " 元";
+// The words of Zendesk; those of Jira are its users' own.
+const OUTSIDE = { new: "已创建", open: "处理中", pending: "等待客户", hold: "暂停", solved: "已解决", closed: "已关闭" };
 
 const TARGETS = { first_response: "首次响应", resolution: "解决" };
 

@@ -41,6 +41,31 @@ export const DECISIONS = {
   survey: "请客户评价",
 };
 
+// Kinds of events, as they are chosen from a list.
+export const EVENTS = {
+  opened: "工单开出",
+  escalated_again: "再次转人工",
+  customer_message: "客户来消息",
+  taken: "领取",
+  accepted: "接受",
+  assigned: "分配",
+  returned: "退回队列",
+  transferred: "转交",
+  agent_reply: "回复客户",
+  waiting: "等待客户",
+  resolved: "解决",
+  closed: "关闭",
+  reopened: "重新打开",
+  merged: "合并",
+  merged_here: "并入",
+  note: "备注",
+  amended: "修改",
+  linked: "关联",
+  rated: "评价",
+  service_level: "时限提醒",
+  external_status: "外部系统状态",
+};
+
 export const FIELDS = {
   status: "状态",
   priority: "优先级",

@@ -10,6 +10,7 @@ use yingda_engine::store::ServerSettings;
 use yingda_engine::{EngineConfig, PolicyConfig, StoreConfig, WorkerConfig};
 
 use crate::desk::DeskSettings;
+use crate::outgoing::OutgoingSettings;
 use crate::storage::{Dialect, sqlite_url};
 
 /// Read when it exists and no other file is named.
@@ -117,6 +118,8 @@ struct FileConfig {
     policy: PolicyConfig,
     #[serde(default)]
     desk: DeskSettings,
+    #[serde(default)]
+    outgoing: OutgoingSettings,
 }
 
 /// All settings, with nothing left open.
@@ -154,6 +157,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// Teams, routing, working times and targets of the desk.
     pub desk: DeskSettings,
+    /// Service desks of others that get tickets.
+    pub outgoing: OutgoingSettings,
 }
 
 /// Why the settings cannot be used.
@@ -209,6 +214,7 @@ impl Config {
             worker: WorkerConfig::default(),
             policy: PolicyConfig::default(),
             desk: DeskSettings::default(),
+            outgoing: OutgoingSettings::default(),
         }
     }
 
@@ -314,7 +320,8 @@ impl Config {
                 settings,
             },
         };
-        let problems = file.desk.problems();
+        let mut problems = file.desk.problems();
+        problems.extend(file.outgoing.problems());
         if !problems.is_empty() {
             return Err(ConfigError::File { path: path.to_owned(), message: problems.join("\n") });
         }
@@ -341,6 +348,7 @@ impl Config {
             worker: file.worker,
             policy: file.policy,
             desk: file.desk,
+            outgoing: file.outgoing,
         })
     }
 

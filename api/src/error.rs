@@ -14,6 +14,7 @@ use yingda_engine::EngineError;
 use crate::auth::{KeyError, Role};
 use crate::desk::{DeskError, InterventionError, Status, SurveyError, allowed};
 use crate::knowledge::base::BaseError;
+use crate::outgoing::{EVENTS, MOST_WEBHOOKS, OutgoingError};
 use crate::storage::StorageError;
 use crate::users::UserError;
 use crate::users::password::{LEAST_CHARACTERS, MOST_BYTES};
@@ -203,6 +204,18 @@ pub enum ApiError {
     /// Somebody has seen the alert.
     #[error("alert acknowledged by {0}")]
     AlertAcknowledged(String),
+    /// No such webhook.
+    #[error("no webhook {0}")]
+    WebhookNotFound(String),
+    /// No such message to a webhook.
+    #[error("no delivery {0}")]
+    DeliveryNotFound(String),
+    /// The message was not given up.
+    #[error("the delivery is not dead")]
+    DeliveryNotDead,
+    /// No more webhooks are allowed.
+    #[error("too many webhooks")]
+    TooManyWebhooks,
     /// Too much waits already.
     #[error("busy")]
     Busy,
@@ -317,6 +330,10 @@ impl ApiError {
             Self::SurveyAnswered => ("survey_answered", StatusCode::CONFLICT),
             Self::AlertNotFound(_) => ("alert_not_found", StatusCode::NOT_FOUND),
             Self::AlertAcknowledged(_) => ("alert_acknowledged", StatusCode::CONFLICT),
+            Self::WebhookNotFound(_) => ("webhook_not_found", StatusCode::NOT_FOUND),
+            Self::DeliveryNotFound(_) => ("delivery_not_found", StatusCode::NOT_FOUND),
+            Self::DeliveryNotDead => ("delivery_not_dead", StatusCode::CONFLICT),
+            Self::TooManyWebhooks => ("too_many_webhooks", StatusCode::CONFLICT),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -464,6 +481,14 @@ impl ApiError {
                 (format!("没有编号为 {id} 的提醒"), "请用 GET /v1/desk/alerts 查看未确认的提醒。")
             }
             Self::AlertAcknowledged(name) => (format!("这条提醒已由 {name} 确认"), "不需要再次确认。"),
+            Self::WebhookNotFound(id) => {
+                (format!("没有编号为 {id} 的对接地址"), "请用 GET /v1/webhooks 查看现有的对接地址。")
+            }
+            Self::DeliveryNotFound(id) => {
+                (format!("没有编号为 {id} 的推送"), "已送达的推送保留 7 天，请用 GET /v1/webhook-deliveries 查看。")
+            }
+            Self::DeliveryNotDead => ("这条推送没有失败".into(), "正在重试或已送达的推送不用重新发送。"),
+            Self::TooManyWebhooks => (format!("最多 {MOST_WEBHOOKS} 个对接地址"), "请先删除不用的对接地址。"),
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
@@ -590,6 +615,24 @@ impl From<BaseError> for ApiError {
     }
 }
 
+impl From<OutgoingError> for ApiError {
+    fn from(error: OutgoingError) -> Self {
+        match error {
+            OutgoingError::NoWebhook(id) => Self::WebhookNotFound(id),
+            OutgoingError::NoDelivery(id) => Self::DeliveryNotFound(id),
+            OutgoingError::NotDead(_) => Self::DeliveryNotDead,
+            OutgoingError::TooMany => Self::TooManyWebhooks,
+            OutgoingError::Address(_) => {
+                Self::field("address", "须为可以访问的 http 或 https 地址，如 https://crm.example.com/tickets")
+            }
+            OutgoingError::Event(_) => Self::field("events", format!("取值无效，可用：{}", EVENTS.join("、"))),
+            OutgoingError::Secret(_) | OutgoingError::Stopped(_) => Self::Internal(error.to_string()),
+            OutgoingError::Desk(error) => error.into(),
+            OutgoingError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
 impl From<DeskError> for ApiError {
     fn from(error: DeskError) -> Self {
         match error {
@@ -692,6 +735,10 @@ mod tests {
             (ApiError::SurveyAnswered, "survey_answered", 409),
             (ApiError::AlertNotFound("1".into()), "alert_not_found", 404),
             (ApiError::AlertAcknowledged("陈主管".into()), "alert_acknowledged", 409),
+            (ApiError::WebhookNotFound("1".into()), "webhook_not_found", 404),
+            (ApiError::DeliveryNotFound("1".into()), "delivery_not_found", 404),
+            (ApiError::DeliveryNotDead, "delivery_not_dead", 409),
+            (ApiError::TooManyWebhooks, "too_many_webhooks", 409),
             (ApiError::Busy, "busy", 429),
             (ApiError::Timeout, "timeout", 504),
             (ApiError::Stopping, "stopping", 503),
@@ -714,7 +761,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 58);
+        assert_eq!(all.len(), 62);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod http;
 pub mod knowledge;
 pub mod live;
 mod metrics;
+pub mod outgoing;
 pub mod questions;
 pub mod rules;
 pub mod storage;
@@ -41,6 +42,7 @@ use crate::data::{DataError, DataLock};
 use crate::desk::{Dispatcher, Interventions, Surveys};
 use crate::knowledge::KnowledgeError;
 use crate::knowledge::base::{BaseError, KnowledgeBase};
+use crate::outgoing::{Deliverer, ServiceDesks};
 use crate::questions::QuestionsError;
 use crate::rules::RulesError;
 use crate::storage::{Storage, StorageError};
@@ -187,6 +189,7 @@ async fn fill_with_sample(base: &KnowledgeBase) -> Result<(), StartError> {
 ///
 /// When anything of it cannot be used; the error says what to do.
 pub async fn open_state(config: Config) -> Result<AppState, StartError> {
+    config.outgoing.check_tokens().map_err(ConfigError::Value)?;
     let lock = lock_data(&config, true)?;
     let prometheus = metrics::install().map_err(StartError::Metrics)?;
     let storage = Storage::open(&config.database_url()).await?;
@@ -275,6 +278,12 @@ pub async fn serve(
         async move { interventions.run().await }
     });
 
+    let handing_out = tokio::spawn({
+        let deliverer = Deliverer::new(state.storage().clone());
+        let service_desks = ServiceDesks::new(state.storage().clone(), &state.config().outgoing);
+        async move { tokio::join!(deliverer.run(), service_desks.run()) }
+    });
+
     let following = tokio::spawn({
         let state = state.clone();
         async move { state.base().follow().await }
@@ -303,6 +312,8 @@ pub async fn serve(
         }
     };
     // They hold copies of the state, and with it the lock on the data folder.
+    handing_out.abort();
+    let _ = handing_out.await;
     for task in [upkeep, dispatching, surveying, intervening, following, telling] {
         task.abort();
         let _ = task.await;

@@ -14,6 +14,7 @@ const STAGE_SECONDS: &str = "yingda_stage_duration_seconds";
 const QUEUE: &str = "yingda_queue_depth";
 const IN_FLIGHT: &str = "yingda_chat_in_flight";
 const TICKETS: &str = "yingda_tickets_opened_total";
+const WEBHOOKS: &str = "yingda_webhook_attempts_total";
 const KNOWLEDGE: &str = "yingda_knowledge_entries";
 
 /// Seconds; a CPU forward pass takes milliseconds, a queue at its limit seconds.
@@ -43,6 +44,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, String> {
     describe_gauge!(QUEUE, "Texts that wait for the model");
     describe_gauge!(IN_FLIGHT, "Messages in work");
     describe_counter!(TICKETS, "Tickets opened by reason");
+    describe_counter!(WEBHOOKS, "Attempts to tell webhooks something, by outcome: delivered, failed");
     describe_gauge!(KNOWLEDGE, "Knowledge entries in the reply store");
     let _ = HANDLE.set(handle.clone());
     Ok(handle)
@@ -74,6 +76,11 @@ fn stages(timings: &Timings) {
 /// One ticket has been opened.
 pub(crate) fn ticket_opened(reason: &str) {
     counter!(TICKETS, "reason" => reason.to_owned()).increment(1);
+}
+
+/// A webhook has been told something, or could not be.
+pub(crate) fn webhook_attempted(delivered: bool) {
+    counter!(WEBHOOKS, "outcome" => if delivered { "delivered" } else { "failed" }).increment(1);
 }
 
 /// What is read off at the moment of a scrape.

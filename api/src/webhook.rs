@@ -1,4 +1,5 @@
-//! The calls that guided flows make: one JSON object there, one back.
+//! The calls that guided flows make: one JSON object there, one back. And what every call to others needs: the client, the tokens,
+//! the look at an address.
 
 use std::time::Duration;
 
@@ -26,21 +27,26 @@ pub(crate) enum CallError {
     Token(String),
 }
 
-/// Calls services. Clones share their connections. Redirects are not followed and no proxy is used: an address is called as the
-/// rules file names it.
+/// A client whose clones share their connections. Redirects are not followed and no proxy is used: an address is called as the
+/// settings name it.
+pub(crate) fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .proxy(None)
+        .accept_encoding("")
+        .user_agent(concat!("yingda/", env!("CARGO_PKG_VERSION")))
+        .build();
+    config.new_agent()
+}
+
+/// Calls services.
 #[derive(Clone, Debug)]
 pub(crate) struct Webhook(ureq::Agent);
 
 impl Webhook {
     pub(crate) fn new() -> Self {
-        let config = ureq::Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .proxy(None)
-            .accept_encoding("")
-            .user_agent(concat!("yingda/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self(config.new_agent())
+        Self(agent())
     }
 
     /// Sends `body` and reads the answer, all within the call's deadline.
@@ -95,7 +101,7 @@ impl Webhook {
 }
 
 /// Only the kind of an error is told: its words may hold what was sent.
-fn failed(error: &ureq::Error, deadline: u64) -> CallError {
+pub(crate) fn failed(error: &ureq::Error, deadline: u64) -> CallError {
     match error {
         ureq::Error::Timeout(_) => CallError::Late(deadline),
         ureq::Error::BodyExceedsLimit(_) => CallError::TooLarge,
@@ -109,13 +115,18 @@ fn failed(error: &ureq::Error, deadline: u64) -> CallError {
 
 /// The header that an environment variable makes.
 pub(crate) fn bearer(variable: &str) -> Result<HeaderValue, String> {
-    let token = std::env::var(variable).ok().filter(|token| !token.trim().is_empty());
-    let token = token.ok_or_else(|| format!("the environment variable {variable} is not set"))?;
-    let header = HeaderValue::try_from(format!("Bearer {}", token.trim()));
+    let header = HeaderValue::try_from(format!("Bearer {}", token(variable)?));
     let mut header =
         header.map_err(|_| format!("the environment variable {variable} holds what no header may hold"))?;
     header.set_sensitive(true);
     Ok(header)
+}
+
+/// What an environment variable holds.
+pub(crate) fn token(variable: &str) -> Result<String, String> {
+    let token = std::env::var(variable).ok().filter(|token| !token.trim().is_empty());
+    let token = token.ok_or_else(|| format!("the environment variable {variable} is not set"))?;
+    Ok(token.trim().to_owned())
 }
 
 /// Whether an address can be called.

@@ -20,12 +20,14 @@ use yingda::{
     auth::{self, Role},
     config::{SAMPLE_KNOWLEDGE, SAMPLE_MODEL},
     desk::{Dispatcher, Interventions, Surveys, settings::DeskSettings},
+    outgoing::Deliverer,
     storage::now,
     users::NewUser,
 };
 
 use crate::{
     browser::{ALT, CONTROL, Client, ENTER, Element, RIGHT, TAB},
+    outgoing::Receiver,
     support::{Place, Service, root, say, with_body},
 };
 
@@ -709,5 +711,52 @@ async fn a_long_queue_is_a_few_rows_and_new_tickets_announce_themselves() {
     agent.press("?").await;
     agent.sees("dialog.keys", "领取工单").await;
     agent.close().await;
+    service.service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_connects_another_system_and_sends_again_what_did_not_arrive() {
+    let Some(driver) = Driver::start() else { return };
+    let place = Place::sqlite();
+    let service = Listening::start(place.config()).await;
+    let (receiver, address) = Receiver::start().await;
+    let chen = driver.browser(&service, false).await;
+    chen.go("/console#/webhooks").await;
+    chen.log_in("chen").await;
+    chen.write("input[name=address]", &address).await;
+    chen.click("form.card button[type=submit]").await;
+    chen.find("dialog.secret input").await;
+    let secret = string(&chen.read("document.querySelector('dialog.secret input').value").await);
+    assert!(secret.starts_with("whsec_") && secret.len() == 70, "{secret}");
+    chen.click("dialog.secret button[type=submit]").await;
+    chen.sees(".webhooks td", &address).await;
+    assert_eq!(chen.read("document.body.innerHTML.includes('whsec_')").await, false, "it is shown once");
+    chen.click(".webhooks .test").await;
+    chen.sees(".notice", "对方已收到").await;
+    assert_eq!(receiver.received()[0].body["event"], "ping");
+    chen.click(".webhooks .switch").await;
+    chen.sees(".webhooks td", "已停用").await;
+    chen.click(".webhooks .switch").await;
+    chen.sees(".webhooks .switch", "停用").await;
+    chen.until("!document.querySelector('.webhooks .disabled')").await;
+
+    receiver.refuse(&["*"]);
+    service.chat("s", "u", "转人工").await;
+    let deliverer = Deliverer::new(service.service.state.storage().clone());
+    let mut at = now();
+    for _ in 0..7 {
+        deliverer.deliver(at).await.unwrap();
+        at += 7 * 60 * 60 * 1000;
+    }
+    chen.client.refresh().await;
+    chen.sees(".webhooks td", "连续失败 7 次").await;
+    chen.sees(".lost td", "回应状态 500").await;
+    receiver.refuse(&[]);
+    chen.click(".lost .again").await;
+    chen.sees(".lost", "没有失败的推送").await;
+    assert_eq!(deliverer.deliver(now()).await.unwrap().done, 1);
+    assert_eq!(receiver.received()[1].body["event"], "opened");
+    assert_eq!(chen.read("document.querySelectorAll('.notice.alarm').length").await, 0);
+    chen.close().await;
     service.service.state.close().await;
 }

@@ -18,6 +18,7 @@ mod knowledge_files;
 mod learning;
 mod live;
 mod notebooks;
+mod outgoing;
 mod path;
 mod policy;
 mod qdrant_stand_in;

@@ -547,6 +547,14 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("GET", "/v1/users", "", Some(Role::Admin)),
     ("POST", "/v1/users", "{}", Some(Role::Admin)),
     ("PATCH", "/v1/users/{user_id}", "{}", Some(Role::Admin)),
+    ("GET", "/v1/webhooks", "", Some(Role::Admin)),
+    ("POST", "/v1/webhooks", "{}", Some(Role::Admin)),
+    ("PATCH", "/v1/webhooks/{webhook_id}", "{}", Some(Role::Admin)),
+    ("DELETE", "/v1/webhooks/{webhook_id}", "", Some(Role::Admin)),
+    ("POST", "/v1/webhooks/{webhook_id}/test", "", Some(Role::Admin)),
+    ("GET", "/v1/webhook-deliveries", "", Some(Role::Admin)),
+    ("POST", "/v1/webhook-deliveries/{delivery_id}/retry", "", Some(Role::Admin)),
+    ("POST", "/v1/webhook-deliveries/retry-dead", "", Some(Role::Admin)),
     ("GET", "/healthz", "", None),
     ("GET", "/readyz", "", None),
     ("GET", "/metrics", "", None),
@@ -970,6 +978,10 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::PublishingNow(2), "publishing_now", 409),
         (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
         (ApiError::ReportNotFound, "report_not_found", 404),
+        (ApiError::WebhookNotFound("x".into()), "webhook_not_found", 404),
+        (ApiError::DeliveryNotFound("x".into()), "delivery_not_found", 404),
+        (ApiError::DeliveryNotDead, "delivery_not_dead", 409),
+        (ApiError::TooManyWebhooks, "too_many_webhooks", 409),
         (ApiError::StoreUnavailable("x".into()), "store_unavailable", 503),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
@@ -1001,6 +1013,8 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::ReportNotFound | ApiError::UpgradeNeeded | ApiError::SettingsChanged => {}
             ApiError::SurveyLink | ApiError::SurveyNotFound | ApiError::SurveyExpired | ApiError::SurveyAnswered => {}
             ApiError::AlertNotFound(_) | ApiError::AlertAcknowledged(_) => {}
+            ApiError::WebhookNotFound(_) | ApiError::DeliveryNotFound(_) => {}
+            ApiError::DeliveryNotDead | ApiError::TooManyWebhooks => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1026,7 +1040,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 58);
+    assert_eq!(seen.len(), 62);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

@@ -6,7 +6,8 @@ use yingda_engine::{Role, Understanding};
 use super::survey::{Survey, SurveySettings};
 use super::ticket::{Action, Move, Priority, Status, Ticket, difference};
 use crate::storage::{
-    Correction, NewEvent, NewTicket, NewTurn, Session, SessionDetails, Storage, StorageError, Tx, new_id, now,
+    Correction, NewEvent, NewTicket, NewTurn, RemoteState, Session, SessionDetails, Storage, StorageError, Tx, new_id,
+    now,
 };
 
 /// Why something cannot be done with a ticket.
@@ -625,6 +626,26 @@ impl Desk {
             locked.tx.add_survey(&locked.ticket, planned.kind, user.as_deref(), due_at, expires_at).await?;
         }
         Ok(())
+    }
+
+    /// Notes how a ticket stands at a service desk of others, once for each change. Says whether it is news.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn tell_outside(&self, id: &str, state: &RemoteState) -> Result<bool, DeskError> {
+        let mut locked = self.lock(id).await?;
+        if !locked.tx.note_remote(id, state).await? {
+            return Ok(false);
+        }
+        let data = json!({
+            "service_desk": state.service_desk,
+            "remote_id": state.remote_id,
+            "status": state.status,
+            "address": state.address,
+        });
+        locked.finish(NewEvent::new("external_status", Actor::system().name()).with(data)).await?;
+        Ok(true)
     }
 
     /// The ticket as it is now, its session locked. The session always first: one order of locks, no deadlock.

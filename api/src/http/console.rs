@@ -18,7 +18,7 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 28] = console_files! {
+const FILES: [(&str, &str, &str); 29] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "alerts.js": SCRIPT,
@@ -46,6 +46,7 @@ const FILES: [(&str, &str, &str); 28] = console_files! {
     "ticket.js": SCRIPT,
     "timeline.js": SCRIPT,
     "users.js": SCRIPT,
+    "webhooks.js": SCRIPT,
     "words.js": SCRIPT,
 };
 

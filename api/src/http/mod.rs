@@ -20,6 +20,7 @@ mod tickets;
 mod tuning;
 mod understand;
 mod users;
+mod webhooks;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -45,9 +46,12 @@ use crate::error::{ApiError, ErrorDetail};
 use crate::knowledge::base::KnowledgeBase;
 use crate::live::Live;
 use crate::metrics;
+use crate::outgoing::Webhooks;
 use crate::storage::{Storage, now};
 use crate::users::Users;
 use crate::users::addresses::Addresses;
+
+pub(crate) use tickets::TicketBody;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
@@ -69,6 +73,7 @@ struct Inner {
     surveys: Surveys,
     base: KnowledgeBase,
     users: Users,
+    webhooks: Webhooks,
     addresses: Addresses,
     prometheus: PrometheusHandle,
     /// One permit per accepted piece of work; whoever holds all of them knows that nothing is in work.
@@ -96,6 +101,7 @@ impl AppState {
             surveys: Surveys::new(storage.clone(), config.desk.survey.clone()),
             base,
             users: Users::new(storage.clone()),
+            webhooks: Webhooks::new(storage.clone()),
             addresses: Addresses::default(),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS as usize)),

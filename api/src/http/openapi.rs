@@ -13,7 +13,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     AppState, admin, agents, alerts, chat, health, knowledge, live, login, reports, search, sessions, surveys, tickets,
-    tuning, understand, users,
+    tuning, understand, users, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +30,7 @@ use super::{
         (name = "knowledge", description = "What the knowledge holds and lacks (role agent), and what of it is served (publish and roll back: role admin)"),
         (name = "admin", description = "Model and keys (role admin)"),
         (name = "people", description = "Accounts (role admin), and logging in with one"),
+        (name = "outgoing", description = "Webhooks that are told of tickets (role admin)"),
         (name = "operation", description = "Probes and numbers (no key)"),
     ),
     modifiers(&Schemes)
@@ -124,6 +125,12 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(login::change_password))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::change))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::retry))
+        .routes(routes!(webhooks::retry_dead))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::prometheus))

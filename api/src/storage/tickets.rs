@@ -43,7 +43,8 @@ pub struct TicketEvent {
     /// Its number in the ticket, from 1.
     pub seq: i64,
     /// What: an action's [`event`](crate::desk::Action::event), or `opened`, `escalated_again`, `note`, `amended`, `linked`,
-    /// `merged_here`, `service_level`, `rated`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or `coupon`.
+    /// `merged_here`, `service_level`, `external_status`, `rated`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or
+    /// `coupon`.
     pub kind: String,
     /// Who did it: `bot`, `customer`, `system`, or the name of a person.
     pub actor: String,
@@ -179,6 +180,19 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
         first_reply_at: row.try_get("first_reply_at")?,
         resolved_at: row.try_get("resolved_at")?,
         closed_at: row.try_get("closed_at")?,
+    })
+}
+
+pub(super) fn event(row: &AnyRow) -> Result<TicketEvent, StorageError> {
+    Ok(TicketEvent {
+        seq: row.try_get("seq")?,
+        kind: row.try_get("kind")?,
+        actor: row.try_get("actor")?,
+        reason: row.try_get("reason")?,
+        before: parsed(row, "before")?,
+        after: parsed(row, "after")?,
+        data: parsed(row, "data")?,
+        at: row.try_get("at")?,
     })
 }
 
@@ -347,20 +361,7 @@ impl Storage {
             .bind(ticket_id)
             .fetch_all(&self.readers)
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(TicketEvent {
-                    seq: row.try_get("seq")?,
-                    kind: row.try_get("kind")?,
-                    actor: row.try_get("actor")?,
-                    reason: row.try_get("reason")?,
-                    before: parsed(row, "before")?,
-                    after: parsed(row, "after")?,
-                    data: parsed(row, "data")?,
-                    at: row.try_get("at")?,
-                })
-            })
-            .collect()
+        rows.iter().map(event).collect()
     }
 }
 
@@ -475,12 +476,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Appends to what happened to a ticket. Lock its session first: numbers are given one by one.
+    /// Appends to what happened to a ticket, and notes it for every webhook that is to be told. Lock its session first: numbers are
+    /// given one by one.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn add_ticket_event(&mut self, ticket_id: &str, event: NewEvent) -> Result<(), StorageError> {
+        let at = now();
         let says = event.reason.is_some() || matches!(event.kind, "opened" | "amended" | "note" | "resolved");
         sqlx::query(
             "INSERT INTO ticket_events (ticket_id, seq, kind, actor, reason, before, after, data, at) \
@@ -494,9 +497,10 @@ impl Tx {
         .bind(Value::Object(event.before).to_string())
         .bind(Value::Object(event.after).to_string())
         .bind(event.data.to_string())
-        .bind(now())
+        .bind(at)
         .execute(self.connection())
         .await?;
+        self.queue_deliveries(ticket_id, event.kind, at).await?;
         if says {
             self.index_last_event(ticket_id).await?;
         }

@@ -61,7 +61,7 @@ pub(super) struct TicketsBody {
 
 /// A ticket.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TicketBody {
+pub(crate) struct TicketBody {
     /// Its id.
     ticket_id: String,
     /// Its session.
@@ -202,7 +202,7 @@ pub(super) struct EventBody {
     seq: i64,
     /// `opened`, `escalated_again`, `customer_message`, `taken`, `accepted`, `assigned`, `returned`, `transferred`,
     /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked`, `rated`,
-    /// `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or `coupon`.
+    /// `service_level`, `external_status`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or `coupon`.
     kind: String,
     /// `bot`, `customer`, `system`, or the name of a person.
     actor: String,
