@@ -64,6 +64,11 @@ export const EVENTS = {
   rated: "评价",
   service_level: "时限提醒",
   external_status: "外部系统状态",
+  survey_sent: "发出调查",
+  intervention: "自动干预",
+  alert: "提醒主管",
+  alert_acknowledged: "确认提醒",
+  coupon: "补偿券",
 };
 
 export const FIELDS = {

@@ -11,7 +11,7 @@ use crate::storage::{Delivery, Storage, WebhookRecord, new_id, rfc3339};
 use crate::webhook::{agent, check_address};
 
 /// The kinds of events that a webhook can be told of.
-pub const EVENTS: [&str; 21] = [
+pub const EVENTS: [&str; 26] = [
     "opened",
     "escalated_again",
     "customer_message",
@@ -33,6 +33,11 @@ pub const EVENTS: [&str; 21] = [
     "rated",
     "service_level",
     "external_status",
+    "survey_sent",
+    "intervention",
+    "alert",
+    "alert_acknowledged",
+    "coupon",
 ];
 
 /// Most webhooks of a service: every event is written down once for each.
