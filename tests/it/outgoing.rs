@@ -367,8 +367,8 @@ async fn two_replicas_tell_everything_once() {
         let id = string(&deliveries(&service, "?state=pending").await[0]["delivery_id"]);
         let at = now();
         let storage = service.state.storage();
-        assert!(storage.begin_attempt(&id, 0, at + 30 * SECOND).await.unwrap());
-        assert!(!storage.begin_attempt(&id, 0, at + 30 * SECOND).await.unwrap(), "one of them begins");
+        assert!(storage.begin_delivery_attempt(&id, 0, at + 30 * SECOND).await.unwrap());
+        assert!(!storage.begin_delivery_attempt(&id, 0, at + 30 * SECOND).await.unwrap(), "one of them begins");
         assert_eq!(one.deliver(at + 29 * SECOND).await.unwrap(), received(0));
         assert_eq!(two.deliver(at + 31 * SECOND).await.unwrap(), received(1));
         assert_eq!(receiver.kinds(&ticket), ["opened"]);

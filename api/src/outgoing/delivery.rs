@@ -176,7 +176,7 @@ impl Deliverer {
 
     async fn attempt(&self, due: DueDelivery, now: i64) -> Result<Delivered, OutgoingError> {
         let DueDelivery { delivery, address, secret } = due;
-        if !self.storage.begin_attempt(&delivery.id, delivery.attempts, now + GIVEN_UP).await? {
+        if !self.storage.begin_delivery_attempt(&delivery.id, delivery.attempts, now + GIVEN_UP).await? {
             return Ok(Delivered::default());
         }
         let attempt = delivery.attempts + 1;

@@ -123,7 +123,7 @@ impl Storage {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn begin_attempt(&self, pending: &Pending, next_at: i64) -> Result<bool, StorageError> {
+    pub async fn begin_coupon_attempt(&self, pending: &Pending, next_at: i64) -> Result<bool, StorageError> {
         let done = sqlx::query(
             "UPDATE interventions SET attempts = attempts + 1, next_at = $2 \
              WHERE id = $1 AND state = 'pending' AND attempts = $3",

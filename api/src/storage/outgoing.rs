@@ -265,7 +265,7 @@ impl Storage {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn begin_attempt(&self, id: &str, attempts: i64, until: i64) -> Result<bool, StorageError> {
+    pub async fn begin_delivery_attempt(&self, id: &str, attempts: i64, until: i64) -> Result<bool, StorageError> {
         let done = sqlx::query(
             "UPDATE webhook_deliveries SET attempts = attempts + 1, next_at = $1 \
              WHERE id = $2 AND attempts = $3 AND state = 'pending'",

@@ -224,7 +224,7 @@ impl Interventions {
             let pause = usize::try_from(pending.attempts).ok().and_then(|attempt| PAUSES.get(attempt).copied());
             let next = now + pause.unwrap_or(PAUSES[0]);
             // Whoever notes the attempt makes it. Should they die meanwhile, the next one comes when its time has.
-            if !self.storage.begin_attempt(&pending, next).await? {
+            if !self.storage.begin_coupon_attempt(&pending, next).await? {
                 continue;
             }
             let coupon = self.rules.iter().find_map(|rule| match &rule.measure {
