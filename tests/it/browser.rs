@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const CONTROL: &str = "\u{e009}";
 pub(crate) const TAB: &str = "\u{e004}";
+pub(crate) const LEFT: &str = "\u{e012}";
 pub(crate) const RIGHT: &str = "\u{e014}";
 pub(crate) const ALT: &str = "\u{e00a}";
 

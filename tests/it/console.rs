@@ -26,7 +26,7 @@ use yingda::{
 };
 
 use crate::{
-    browser::{ALT, CONTROL, Client, ENTER, Element, RIGHT, TAB},
+    browser::{ALT, CONTROL, Client, ENTER, Element, LEFT, RIGHT, TAB},
     outgoing::Receiver,
     support::{Place, Service, root, say, with_body},
 };
@@ -532,7 +532,7 @@ async fn a_customer_answers_a_survey_by_keyboard_on_a_phone_and_a_supervisor_see
         phone.press(RIGHT).await;
     }
     assert_eq!(phone.read("document.querySelector('input[name=score]:checked').value").await, "3");
-    phone.press("\u{e012}").await;
+    phone.press(LEFT).await;
     assert_eq!(phone.read("document.querySelector('input[name=score]:checked').value").await, "2");
     phone.sees("#reasons", "回复太慢").await;
     phone.press(TAB).await;
