@@ -39,9 +39,10 @@ function tell(offline) {
 async function send(method, path, body) {
   const headers = {};
   if (csrfToken && method !== "GET") headers["X-CSRF-Token"] = csrfToken;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const isFile = body instanceof Blob;
+  if (body !== undefined) headers["Content-Type"] = isFile ? body.type || "application/octet-stream" : "application/json";
   const options = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) };
-  if (body !== undefined) options.body = JSON.stringify(body);
+  if (body !== undefined) options.body = isFile ? body : JSON.stringify(body);
   let response;
   let text;
   try {
@@ -82,6 +83,9 @@ export async function call(method, path, body) {
 
 export const get = (path) => call("GET", path);
 export const post = (path, body = {}) => call("POST", path, body);
+
+// Sends a file as it is.
+export const upload = (path, file) => call("POST", path, file);
 
 // An address with a query; what is empty is left out.
 export function address(path, query) {

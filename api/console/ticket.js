@@ -3,6 +3,7 @@
 import { address, get, post, ticketPath } from "./api.js";
 import { actionButtons, isOffered, mayReply, whySilent } from "./actions.js";
 import { assistPanel } from "./assist.js";
+import { files, sender } from "./attachments.js";
 import { detailsPanel } from "./details.js";
 import { button, empty, make, pill } from "./dom.js";
 import { attempt } from "./notice.js";
@@ -32,6 +33,7 @@ function turnNode(turn, mine) {
   return make("div", { class: "turn " + turn.role + (turn.role === "agent" && turn.author === mine ? " mine" : ""), "data-seq": turn.seq },
     make("div", { class: "by" }, make("span", {}, name), make("time", { datetime: turn.created_at }, clock(turn.created_at))),
     turn.text ? make("div", { class: "bubble" }, turn.text) : null,
+    files(turn.attachments),
     told.length ? make("div", { class: "told" }, told) : null);
 }
 
@@ -69,6 +71,7 @@ export function showTicket(container, id, me, queueChanged) {
       submit();
     },
   }, text, make("div", { class: "row between" }, source, send));
+  reply.lastChild.prepend(make("div", { class: "row" }, sender(id, reply, changed)));
   const assist = assistPanel(id, () => turns, insert);
   const details = make("div");
   const events = make("div");

@@ -1,5 +1,6 @@
 // What happened to a ticket, in sentences.
 
+import { files } from "./attachments.js";
 import { empty, make } from "./dom.js";
 import { FIELDS, PRIORITIES, SENTIMENTS, STATUSES, clock, reasonText, shortId } from "./words.js";
 
@@ -75,5 +76,6 @@ export function timeline(events) {
   return make("ol", { class: "timeline" }, events.map((event) =>
     make("li", { "data-kind": event.kind, "data-seq": event.seq },
       make("time", { datetime: event.at }, clock(event.at)),
-      make("span", {}, sentence(event)))));
+      make("span", {}, sentence(event)),
+      event.data?.attachment ? files([event.data.attachment]) : null)));
 }

@@ -261,8 +261,8 @@ async function catchUp(all) {
   for (const turn of body.turns) {
     if (turn.seq <= lastSeq) continue;
     lastSeq = turn.seq;
-    if (turn.role === "agent") addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服");
-    else if (all) addTurn(turn.role, turn.text);
+    if (turn.role === "agent") showFiles(addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服"), turn.attachments);
+    else if (all) showFiles(addTurn(turn.role, turn.text), turn.attachments);
   }
   // While a message is under way, its own answer tells who owns the session.
   if (!waiting) showOwner(body.owner, body.ticket && body.ticket.ticket_id, agent);
@@ -338,5 +338,6 @@ element("fresh").addEventListener("click", () => {
   text.focus();
 });
 
+startAttaching();
 start();
 poll();

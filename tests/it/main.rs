@@ -3,6 +3,7 @@
 
 mod answers;
 mod arrows;
+mod attachments;
 mod benchmarks;
 mod browser;
 mod console;

@@ -488,6 +488,10 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/understand", r#"{"texts": ["好的"]}"#, Some(Role::Caller)),
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
     ("GET", "/v1/sessions/{session_id}", "", Some(Role::Caller)),
+    ("POST", "/v1/sessions/{session_id}/attachments", "a file", Some(Role::Caller)),
+    ("GET", "/v1/sessions/{session_id}/attachments/{attachment_id}", "", Some(Role::Caller)),
+    ("POST", "/v1/tickets/{ticket_id}/attachments", "a file", Some(Role::Agent)),
+    ("GET", "/v1/attachments/{attachment_id}", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/gaps", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/entries", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/entries/{id}", "", Some(Role::Agent)),
@@ -592,7 +596,9 @@ async fn every_route_asks_for_its_role() {
                 }
             }
         }
-        for path in ["/", "/page/chat.js", "/page/chat.css", "/console", "/console/main.js", "/openapi.json"] {
+        for path in
+            ["/", "/page/chat.js", "/page/attach.js", "/page/chat.css", "/console", "/console/main.js", "/openapi.json"]
+        {
             assert_eq!(service.get(path).await.status, 200, "{path} needs no key");
         }
     })
@@ -955,6 +961,12 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
         (ApiError::ReportNotFound, "report_not_found", 404),
         (ApiError::StoreUnavailable("x".into()), "store_unavailable", 503),
+        (ApiError::AttachmentNotFound("x".into()), "attachment_not_found", 404),
+        (ApiError::AttachmentType("x".into()), "attachment_type", 415),
+        (ApiError::TooManyAttachments { seconds: 9 }, "too_many_attachments", 429),
+        (ApiError::Outside, "outside", 403),
+        (ApiError::OrganisationNotFound("x".into()), "organisation_not_found", 404),
+        (ApiError::OrganisationTaken("x".into()), "organisation_taken", 409),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
         (ApiError::Stopping, "stopping", 503),
@@ -983,6 +995,8 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
             ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
             ApiError::ReportNotFound => {}
+            ApiError::AttachmentNotFound(_) | ApiError::AttachmentType(_) | ApiError::TooManyAttachments { .. } => {}
+            ApiError::Outside | ApiError::OrganisationNotFound(_) | ApiError::OrganisationTaken(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1008,7 +1022,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 50);
+    assert_eq!(seen.len(), 56);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::attachments::AttachmentSettings;
 use super::calendar::{Calendar, CalendarSettings};
 use super::routing::{Overflow, RoutingConfig, Team};
 use super::service_level::ServiceLevels;
@@ -25,6 +26,8 @@ pub struct DeskSettings {
     pub calendar: Option<String>,
     /// Teams. One that is not listed has no overflow and serves everything.
     pub teams: Vec<TeamSettings>,
+    /// Files beside a conversation.
+    pub attachments: AttachmentSettings,
     /// Seconds without a sign of life after which somebody counts as offline.
     pub offline_seconds: u32,
     /// Seconds after which the tickets of somebody who is offline go back to their queue.
@@ -40,6 +43,7 @@ impl Default for DeskSettings {
             calendars: BTreeMap::new(),
             calendar: None,
             teams: Vec::new(),
+            attachments: AttachmentSettings::default(),
             offline_seconds: 45,
             abandoned_seconds: 300,
         }
@@ -79,6 +83,7 @@ impl DeskSettings {
         };
         problems.extend(inside("routing", self.routing.problems()));
         problems.extend(inside("service_levels", self.service_levels.problems()));
+        problems.extend(inside("attachments", self.attachments.problems()));
         for (name, settings) in &self.calendars {
             if let Err(error) = Calendar::new(settings.clone()) {
                 problems.extend(inside(&format!("calendars.{name}"), error.problems));

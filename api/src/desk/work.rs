@@ -3,9 +3,12 @@
 use serde_json::{Map, Value, json};
 use yingda_engine::{Role, Understanding};
 
+use super::attachments::File;
 use super::ticket::{Action, Move, Priority, Status, Ticket, difference};
+use crate::chat::{AttachmentItem, MessageType};
 use crate::storage::{
-    Correction, NewEvent, NewTicket, NewTurn, Session, SessionDetails, Storage, StorageError, Tx, new_id, now,
+    Attachment, Belongs, Correction, NewEvent, NewTicket, NewTurn, Session, SessionDetails, Storage, StorageError, Tx,
+    new_id, now,
 };
 
 /// Why something cannot be done with a ticket.
@@ -70,6 +73,12 @@ pub enum DeskError {
         id: String,
         /// Why.
         why: &'static str,
+    },
+    /// The session has got many files within the last hour.
+    #[error("the session has too many files; another one may come in {milliseconds} ms")]
+    TooManyAttachments {
+        /// Until there is room.
+        milliseconds: i64,
     },
     /// The database failed.
     #[error(transparent)]
@@ -368,6 +377,41 @@ impl Desk {
             data["suggestion"] = json!({ "knowledge_id": knowledge_id, "edited": edited });
         }
         locked.finish(NewEvent::new(Action::Reply.event(), &author).with(data)).await
+    }
+
+    /// Keeps a file: as an answer to the customer, or with `inside` as a note for colleagues. Its name is masked already.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, its state does not allow it, somebody else has it, or the session has too many files.
+    pub async fn attach(
+        &self,
+        id: &str,
+        actor: &Actor,
+        file: &File,
+        inside: bool,
+    ) -> Result<(Ticket, Attachment), DeskError> {
+        let mut locked = self.lock(id).await?;
+        let session_id = locked.session.id.clone();
+        if let Some(milliseconds) = locked.tx.wait_for_attachment(&session_id, file.per_hour).await? {
+            return Err(DeskError::TooManyAttachments { milliseconds });
+        }
+        if inside {
+            locked.ticket.updated_at = now();
+            let belongs = Belongs::Ticket { id, organisation: None };
+            let kept = locked.tx.add_attachment(&session_id, belongs, file).await?;
+            let data = json!({ "text": file.name, "attachment": AttachmentItem::from(kept.clone()) });
+            let ticket = locked.finish(NewEvent::new("note", actor.name()).with(data)).await?;
+            return Ok((ticket, kept));
+        }
+        locked.ticket.make(&Move::Reply, actor, now())?;
+        let author = locked.ticket.assignee.clone().unwrap_or_default();
+        let text = MessageType::of_file(file.media_type).placeholder().0.to_owned();
+        let turn = NewTurn { text, author: Some(author.clone()), ..NewTurn::default() };
+        let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
+        let kept = locked.tx.add_attachment(&session_id, Belongs::Turn(seq), file).await?;
+        let ticket = locked.finish(NewEvent::new(Action::Reply.event(), &author).with(json!({ "seq": seq }))).await?;
+        Ok((ticket, kept))
     }
 
     /// Puts a ticket together with another open one of the same customer, which goes on alone.

@@ -18,11 +18,12 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 22] = console_files! {
+const FILES: [(&str, &str, &str); 23] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
     "assist.js": SCRIPT,
+    "attachments.js": SCRIPT,
     "board.js": SCRIPT,
     "details.js": SCRIPT,
     "dialog.js": SCRIPT,

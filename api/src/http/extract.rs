@@ -162,6 +162,19 @@ impl FromRequestParts<AppState> for ApiPath {
     }
 }
 
+/// Two parts of the path.
+pub(super) struct ApiPaths(pub(super) String, pub(super) String);
+
+impl FromRequestParts<AppState> for ApiPaths {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((first, second)) = path.map_err(|_| ApiError::InvalidPath)?;
+        Ok(Self(first, second))
+    }
+}
+
 /// The query string.
 pub(super) struct ApiQuery<T>(pub(super) T);
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod attachments;
 mod chat;
 mod console;
 mod extract;
@@ -206,7 +207,7 @@ impl AppState {
 
 /// All routes over a state. Tests call it without a port.
 pub(crate) fn router(state: AppState) -> Router {
-    let (routes, api) = openapi::routes();
+    let (routes, api) = openapi::routes(state.0.config.desk.attachments.max_bytes);
     let layers = state.clone();
     routes
         .merge(openapi::pages(api))

@@ -12,7 +12,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, chat, health, knowledge, login, reports, search, sessions, tickets, understand, users,
+    AppState, admin, agents, attachments, chat, health, knowledge, login, reports, search, sessions, tickets,
+    understand, users,
 };
 
 #[derive(OpenApi)]
@@ -67,8 +68,8 @@ fn accept_logins(path: &mut PathItem) {
     }
 }
 
-/// The routes and their description.
-pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+/// The routes and their description. `largest_file` in bytes.
+pub(super) fn routes(largest_file: usize) -> (Router<AppState>, utoipa::openapi::OpenApi) {
     let (routes, mut api) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(chat::chat))
         .routes(routes!(understand::understand))
@@ -92,6 +93,10 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tickets::remarks::link))
         .routes(routes!(tickets::remarks::rate))
         .routes(routes!(tickets::remarks::corrections))
+        .routes(routes!(attachments::of_customer).layer(DefaultBodyLimit::max(largest_file)))
+        .routes(routes!(attachments::of_agent).layer(DefaultBodyLimit::max(largest_file)))
+        .routes(routes!(attachments::for_customer))
+        .routes(routes!(attachments::for_agent))
         .routes(routes!(reports::board))
         .routes(routes!(reports::summary))
         .routes(routes!(reports::report))

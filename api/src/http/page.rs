@@ -1,4 +1,4 @@
-//! The chat page at `/`: three files of our own inside the program, nothing from elsewhere.
+//! The chat page at `/`: files of our own inside the program, nothing from elsewhere.
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -15,6 +15,10 @@ pub(super) fn routes() -> Router<AppState> {
             "/page/chat.js",
             get(async || file("text/javascript; charset=utf-8", include_str!("../../page/chat.js"))),
         )
+        .route(
+            "/page/attach.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("../../page/attach.js"))),
+        )
         .route("/favicon.ico", get(async || file("image/svg+xml", include_str!("../../page/icon.svg"))))
 }
 
@@ -27,7 +31,7 @@ pub(super) fn file(kind: &'static str, text: &'static str) -> Response {
         (
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             ),
         ),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

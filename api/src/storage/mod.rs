@@ -4,6 +4,7 @@
 //! one [`Tx`], which the caller commits.
 
 mod agents;
+mod attachments;
 mod bulk;
 mod gaps;
 mod keys;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use agents::{AgentRecord, Queued};
+pub use attachments::{Attachment, Belongs};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
+use super::attachments::with_files;
 use super::extract::{Agent, ApiPath, ApiQuery, cursor, number};
 use super::sessions::TurnBody;
 use crate::auth::{Identity, IdentityKind, Role};
@@ -279,14 +280,14 @@ fn masked(state: &AppState, field: &str, text: Option<String>) -> Result<Option<
 }
 
 /// An id of ours from the path. Whatever is no UUID is surely no ticket.
-fn ticket_id(text: String) -> Result<String, ApiError> {
+pub(super) fn ticket_id(text: String) -> Result<String, ApiError> {
     match uuid::Uuid::try_parse(&text) {
         Ok(id) => Ok(id.to_string()),
         Err(_) => Err(ApiError::TicketNotFound(text.chars().filter(|letter| !letter.is_control()).take(64).collect())),
     }
 }
 
-fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
+pub(super) fn actor(identity: Identity, name: Option<String>) -> Result<Actor, ApiError> {
     let name = name.map(|name| checked_id("agent", name.trim().to_owned())).transpose()?;
     // Who is logged in speaks for themselves. A key may speak for somebody, and then do no more than they may.
     let name = name.filter(|_| identity.kind != IdentityKind::User);
@@ -338,12 +339,13 @@ pub(super) async fn read(
     let id = ticket_id(id)?;
     let ticket = state.0.storage.ticket(&id).await?.ok_or(ApiError::TicketNotFound(id))?;
     let turns = state.0.storage.turns(&ticket.session_id, ticket.from_seq - 1, ticket.to_seq, MAX_LIMIT).await?;
+    let turns = with_files(&state, &ticket.session_id, turns).await?;
     let events = state.0.storage.ticket_events(&ticket.id).await?;
     let links = state.0.storage.linked_tickets(&ticket.id).await?;
     let rating = state.0.storage.rating(&ticket.id).await?;
     Ok(Json(TicketDetailBody {
         ticket: ticket.into(),
-        turns: turns.into_iter().map(TurnBody::from).collect(),
+        turns,
         events: events.into_iter().map(EventBody::from).collect(),
         links,
         rating: rating.map(RatingBody::from),
