@@ -36,6 +36,9 @@ const PLACES = [
   ["settings", "设置", () => true],
 ];
 
+// What somebody of an outside organisation finds here.
+const OUTSIDE = new Set(["queue", "settings"]);
+
 const SHEETS = { board: showBoard, reports: showReports, knowledge: showKnowledge, search: showSearch, users: showUsers, settings: showSettings };
 
 function go() {
@@ -93,7 +96,7 @@ async function start() {
     }
   }
   rememberToken(me.csrf_token);
-  element("places").replaceChildren(...PLACES.filter(([, , may]) => may(me.role)).map(([place, label]) =>
+  element("places").replaceChildren(...PLACES.filter(([place, , may]) => may(me.role) && (!me.organisation || OUTSIDE.has(place))).map(([place, label]) =>
     make("a", { href: "#/" + place, "data-place": place }, label)));
   const who = element("who");
   who.replaceChildren(
@@ -110,7 +113,7 @@ async function start() {
   watch(me, queue.refresh);
   addEventListener("hashchange", go);
   go();
-  presence = await presenceSwitch(who, me);
+  presence = me.organisation ? null : await presenceSwitch(who, me);
 }
 
 attempt(start);

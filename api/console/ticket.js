@@ -72,7 +72,7 @@ export function showTicket(container, id, me, queueChanged) {
     },
   }, text, make("div", { class: "row between" }, source, send));
   reply.lastChild.prepend(make("div", { class: "row" }, sender(id, reply, changed)));
-  const assist = assistPanel(id, () => turns, insert);
+  const assist = assistPanel(id, () => turns, insert, me.organisation);
   const details = make("div");
   const events = make("div");
   const bodies = {
@@ -128,6 +128,14 @@ export function showTicket(container, id, me, queueChanged) {
   const sessionPath = (query) => address("/v1/sessions/" + encodeURIComponent(ticket.session_id), query);
 
   async function catchUp() {
+    if (me.organisation) {
+      // What somebody from outside may read comes with the ticket; the session itself is not theirs.
+      const seen = session ? await get(ticketPath(id)) : ticket;
+      if (isStopped) return;
+      session = { last_seq: seen.turns.at(-1)?.seq ?? 0, turns: seen.turns };
+      add(seen.turns);
+      return;
+    }
     do {
       session = await get(sessionPath({ after: turns.length ? turns.at(-1).seq : Math.max(0, (ticket.turns[0]?.seq ?? 1) - 1 - EARLIER) }));
       if (isStopped) return;
@@ -178,7 +186,7 @@ export function showTicket(container, id, me, queueChanged) {
     if (!details.contains(document.activeElement)) {
       const intents = turns.map((turn) => turn.intent?.label);
       const categories = [...new Set([...intents, ticket.category].filter(Boolean))].sort();
-      details.replaceChildren(detailsPanel(ticket, session, categories, changed));
+      details.replaceChildren(detailsPanel(ticket, session, categories, changed, me));
     }
   }
 

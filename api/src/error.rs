@@ -559,6 +559,10 @@ impl From<UserError> for ApiError {
             UserError::NameForm => Self::field("name", "须为 1 到 64 个字符，不含控制字符"),
             UserError::TeamForm => Self::field("team", "最多 64 个字符，不含控制字符"),
             UserError::RoleForm => Self::field("role", "取值无效，可用：agent、supervisor、admin"),
+            UserError::NoOrganisation(_) => {
+                Self::field("organisation", "没有这个机构，请用 GET /v1/organisations 查看")
+            }
+            UserError::OutsideRole => Self::field("role", "外部机构的人只能是 agent"),
             UserError::PasswordShort => Self::field("password", format!("至少 {LEAST_CHARACTERS} 个字符")),
             UserError::PasswordLong => Self::field("password", format!("最多 {MOST_BYTES} 个字节")),
             UserError::PasswordIsLogin => Self::field("password", "不能与登录名相同"),
@@ -618,6 +622,7 @@ impl From<DeskError> for ApiError {
             DeskError::AnotherIsOpen { other, .. } => Self::TicketOpen(other),
             DeskError::NotTogether { why, .. } => Self::NotTogether(why),
             DeskError::NotRated { why, .. } => Self::NotRated(why),
+            DeskError::NoOrganisation { id } => Self::OrganisationNotFound(id),
             DeskError::TooManyAttachments { milliseconds } => Self::too_many_attachments(milliseconds),
             DeskError::Storage(error) => Self::Storage(error),
         }

@@ -24,6 +24,7 @@ mod reports;
 mod routing;
 mod sample;
 mod service;
+mod sharing;
 mod socket;
 mod store;
 mod support;

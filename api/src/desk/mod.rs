@@ -9,6 +9,7 @@ mod dispatch;
 pub mod routing;
 pub mod service_level;
 pub mod settings;
+pub mod sharing;
 mod ticket;
 mod work;
 

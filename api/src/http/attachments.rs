@@ -9,11 +9,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
 use super::chat::answered;
-use super::extract::{Agent, ApiBytes, ApiPath, ApiPaths, ApiQuery, Caller};
+use super::extract::{ApiBytes, ApiPath, ApiPaths, ApiQuery, Caller};
+use super::scope::Scoped;
 use super::sessions::TurnBody;
-use super::tickets::{TicketBody, actor, ticket_id};
+use super::tickets::{TicketBody, ticket_id};
 use crate::chat::{AttachmentItem, ChatResponse, Message};
 use crate::desk::attachments::File;
+use crate::desk::sharing::View;
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::{Attachment, Turn};
 
@@ -110,17 +112,18 @@ pub(super) async fn of_customer(
 )]
 pub(super) async fn of_agent(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiQuery(query): ApiQuery<AgentFileQuery>,
     ApiBytes(content): ApiBytes,
 ) -> Result<(StatusCode, Json<AttachedBody>), ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, query.agent)?);
+    let id = ticket_id(id)?;
+    let (desk, actor) = scope.desk(&state, query.agent)?;
     let file = checked(&state, query.name, &content)?;
     let inside = query.inside.unwrap_or(false);
-    let desk = state.0.desk.clone();
     let (ticket, attachment) = state.finish(async move { Ok(desk.attach(&id, &actor, &file, inside).await?) }).await?;
-    Ok((StatusCode::CREATED, Json(AttachedBody { attachment: attachment.into(), ticket: ticket.into() })))
+    let ticket = scope.shown(&state, ticket).await?;
+    Ok((StatusCode::CREATED, Json(AttachedBody { attachment: attachment.into(), ticket })))
 }
 
 /// Fetch a file of a session
@@ -158,11 +161,30 @@ pub(super) async fn for_customer(
 )]
 pub(super) async fn for_agent(
     State(state): State<AppState>,
-    _agent: Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
 ) -> Result<Response, ApiError> {
-    let found = known(&state, &id).await?;
-    serve(&state, found.ok_or_else(|| missing(&id))?).await
+    let found = known(&state, &id).await?.ok_or_else(|| missing(&id))?;
+    if sees(&state, &scope, &found).await? { serve(&state, found).await } else { Err(missing(&id)) }
+}
+
+/// Whether somebody sees a file: with the turn that it came with, or with a note that is theirs.
+async fn sees(state: &AppState, scope: &Scoped, attachment: &Attachment) -> Result<bool, ApiError> {
+    let storage = &state.0.storage;
+    let Some(seq) = attachment.seq else {
+        let Some(ticket_id) = &attachment.ticket_id else { return Ok(false) };
+        let shared = scope.view(state, ticket_id).await?.is_some();
+        return Ok(shared && attachment.organisation.as_deref() == scope.organisation());
+    };
+    let Some(organisation) = scope.organisation() else { return Ok(true) };
+    for share in storage.shares_in_session(organisation, &attachment.session_id).await? {
+        let Some(ticket) = storage.ticket(&share.ticket_id).await? else { continue };
+        // The file is as old as its turn, or a moment older.
+        if View::Shared(share).shows_turn(&ticket, seq, attachment.created_at) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What is known of a file. Whatever is no UUID is surely no file.

@@ -18,7 +18,7 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 23] = console_files! {
+const FILES: [(&str, &str, &str); 24] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "api.js": SCRIPT,
@@ -38,6 +38,7 @@ const FILES: [(&str, &str, &str); 23] = console_files! {
     "reports.js": SCRIPT,
     "search.js": SCRIPT,
     "settings.js": SCRIPT,
+    "sharing.js": SCRIPT,
     "ticket.js": SCRIPT,
     "timeline.js": SCRIPT,
     "users.js": SCRIPT,

@@ -246,7 +246,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(bearer.map(|(_, key)| key.trim()))
 }
 
-async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visitor, ApiError> {
+/// Whoever comes with a role, or a larger one, also from outside the house: only what limits itself may ask for them.
+pub(super) async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visitor, ApiError> {
     if state.0.config.open {
         return Ok(Visitor { identity: Identity::open(), login: None });
     }
@@ -263,7 +264,8 @@ async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visito
     if visitor.identity.role < needed { Err(ApiError::Forbidden { needed }) } else { Ok(visitor) }
 }
 
-/// Makes an extractor that lets through whoever has a role, or a larger one.
+/// Makes an extractor that lets through whoever of the house has a role, or a larger one. People of outside organisations are let
+/// through by [`Scoped`](super::scope::Scoped) alone.
 macro_rules! role {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -273,7 +275,8 @@ macro_rules! role {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-                Ok(Self(visitor(parts, state, Role::$name).await?.identity))
+                let identity = visitor(parts, state, Role::$name).await?.identity;
+                if identity.organisation.is_some() { Err(ApiError::Outside) } else { Ok(Self(identity)) }
             }
         }
     };

@@ -10,8 +10,10 @@ mod health;
 mod knowledge;
 mod login;
 mod openapi;
+mod organisations;
 mod page;
 mod reports;
+mod scope;
 mod search;
 mod sessions;
 mod tickets;
@@ -243,6 +245,9 @@ async fn observe(State(state): State<AppState>, request: Request, next: Next) ->
     async move {
         let mut response = next.run(request).await;
         response.headers_mut().insert(REQUEST_ID, id);
+        // Whatever a customer wrote, no browser takes it for a page.
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         let status = response.status().as_u16();
         let took = started.elapsed();
         let milliseconds = took.as_secs_f64() * 1000.0;

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, attachments, chat, health, knowledge, login, reports, search, sessions, tickets,
-    understand, users,
+    AppState, admin, agents, attachments, chat, health, knowledge, login, organisations, reports, search, sessions,
+    tickets, understand, users,
 };
 
 #[derive(OpenApi)]
@@ -93,6 +93,10 @@ pub(super) fn routes(largest_file: usize) -> (Router<AppState>, utoipa::openapi:
         .routes(routes!(tickets::remarks::link))
         .routes(routes!(tickets::remarks::rate))
         .routes(routes!(tickets::remarks::corrections))
+        .routes(routes!(tickets::shares::share))
+        .routes(routes!(tickets::shares::take_back))
+        .routes(routes!(organisations::list, organisations::create))
+        .routes(routes!(organisations::change))
         .routes(routes!(attachments::of_customer).layer(DefaultBodyLimit::max(largest_file)))
         .routes(routes!(attachments::of_agent).layer(DefaultBodyLimit::max(largest_file)))
         .routes(routes!(attachments::for_customer))

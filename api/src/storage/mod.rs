@@ -9,6 +9,7 @@ mod bulk;
 mod gaps;
 mod keys;
 mod knowledge;
+mod organisations;
 mod reports;
 mod search;
 mod sessions;

@@ -43,7 +43,7 @@ pub struct TicketEvent {
     /// Its number in the ticket, from 1.
     pub seq: i64,
     /// What: an action's [`event`](crate::desk::Action::event), or `opened`, `escalated_again`, `note`, `amended`, `linked`,
-    /// `merged_here`, `service_level` or `rated`.
+    /// `merged_here`, `service_level`, `rated`, `shared` or `unshared`.
     pub kind: String,
     /// Who did it: `bot`, `customer`, `system`, or the name of a person.
     pub actor: String,
@@ -126,6 +126,8 @@ pub struct TicketFilter {
     pub user_id: Option<String>,
     /// The session.
     pub session_id: Option<String>,
+    /// The organisation with which they are shared.
+    pub organisation: Option<String>,
 }
 
 impl TicketFilter {
@@ -179,6 +181,19 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
         first_reply_at: row.try_get("first_reply_at")?,
         resolved_at: row.try_get("resolved_at")?,
         closed_at: row.try_get("closed_at")?,
+    })
+}
+
+pub(super) fn ticket_event(row: &AnyRow) -> Result<TicketEvent, StorageError> {
+    Ok(TicketEvent {
+        seq: row.try_get("seq")?,
+        kind: row.try_get("kind")?,
+        actor: row.try_get("actor")?,
+        reason: row.try_get("reason")?,
+        before: parsed(row, "before")?,
+        after: parsed(row, "after")?,
+        data: parsed(row, "data")?,
+        at: row.try_get("at")?,
     })
 }
 
@@ -244,6 +259,10 @@ impl Storage {
         }
         if let Some(user) = &filter.user_id {
             sql.push(" AND session_id IN (SELECT id FROM sessions WHERE user_id = ").push_bind(user.clone()).push(")");
+        }
+        if let Some(organisation) = &filter.organisation {
+            sql.push(" AND id IN (SELECT ticket_id FROM ticket_shares WHERE organisation = ");
+            sql.push_bind(organisation.clone()).push(")");
         }
         sql.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
         sql.build().fetch_all(&self.readers).await?.iter().map(ticket).collect()
@@ -347,20 +366,7 @@ impl Storage {
             .bind(ticket_id)
             .fetch_all(&self.readers)
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(TicketEvent {
-                    seq: row.try_get("seq")?,
-                    kind: row.try_get("kind")?,
-                    actor: row.try_get("actor")?,
-                    reason: row.try_get("reason")?,
-                    before: parsed(row, "before")?,
-                    after: parsed(row, "after")?,
-                    data: parsed(row, "data")?,
-                    at: row.try_get("at")?,
-                })
-            })
-            .collect()
+        rows.iter().map(ticket_event).collect()
     }
 }
 
