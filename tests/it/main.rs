@@ -4,6 +4,7 @@
 mod answers;
 mod arrows;
 mod attachments;
+mod attacks;
 mod benchmarks;
 mod browser;
 mod console;
