@@ -4,12 +4,13 @@ import { get, post, ticketPath } from "./api.js";
 import { button } from "./dom.js";
 import { ask } from "./dialog.js";
 import { attempt, say } from "./notice.js";
+import { organisations, seesQuestion } from "./sharing.js";
 import { isOpen } from "./words.js";
 
 const REASON = { name: "reason", label: "原因", long: true };
 
 // The people at the desk, to choose from.
-const colleagues = async () => (await get("/v1/desk/agents")).agents;
+const colleagues = async (me) => (me.organisation ? [] : (await get("/v1/desk/agents")).agents);
 
 const once = (values) => [...new Set(values.filter(Boolean))].sort();
 
@@ -19,9 +20,13 @@ const ACTIONS = [
     title: "解决工单", hint: "解决后由智能客服继续服务；说明只有同事能看到。", questions: async () => [{ name: "note", label: "处理说明", long: true }] },
   { name: "wait", label: "等客户", done: "等待客户回复", title: "等待客户", hint: "客户回复前不计时。", questions: async () => [REASON] },
   { name: "transfer", label: "转交", done: "已转交", title: "转交给其他团队", hint: "工单连同全部记录进入对方团队的队列。",
-    questions: async () => [{ name: "team", label: "团队", required: true, options: once((await colleagues()).map((agent) => agent.team)) }, { ...REASON, required: true }] },
+    questions: async (me) => {
+      const outside = (await organisations(me)).map((one) => one.team);
+      const teams = (await colleagues(me)).map((agent) => agent.team);
+      return [{ name: "team", label: "团队", required: true, options: once([...teams, ...outside]) }, seesQuestion(outside), { ...REASON, required: true }];
+    } },
   { name: "assign", label: "分配", done: "已分配", title: "分配给同事", hint: "对方接受或回复之前，只是提供给对方。",
-    questions: async () => [{ name: "to", label: "同事的名字", required: true, options: once((await colleagues()).map((agent) => agent.name)) }, REASON] },
+    questions: async (me) => [{ name: "to", label: "同事的名字", required: true, options: once((await colleagues(me)).map((agent) => agent.name)) }, REASON] },
   { name: "return", label: "退回", done: "已退回队列", title: "退回队列", questions: async () => [REASON] },
   { name: "merge", label: "合并", done: "已合并", title: "合并到另一张工单", hint: "两张工单须属于同一客户，且都没有结束。",
     questions: async () => [{ name: "into", label: "另一张工单的编号", required: true }, REASON] },
@@ -56,7 +61,7 @@ export function actionButtons(ticket, me, changed) {
       await attempt(() => act(action, {}));
       return;
     }
-    const questions = await attempt(action.questions);
+    const questions = await attempt(() => action.questions(me));
     if (questions) ask(action.title, action.hint, action.label, questions, (answers) => act(action, answers));
   };
   const allowed = ACTIONS.filter((action) => may(action.name, ticket, me));

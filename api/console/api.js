@@ -36,13 +36,13 @@ function tell(offline) {
   connection.dispatchEvent(new Event(offline ? "offline" : "online"));
 }
 
-async function send(method, path, body, file) {
+async function send(method, path, body) {
   const headers = {};
   if (csrfToken && method !== "GET") headers["X-CSRF-Token"] = csrfToken;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const isFile = body instanceof Blob;
+  if (body !== undefined) headers["Content-Type"] = isFile ? body.type || "application/octet-stream" : "application/json";
   const options = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) };
-  if (body !== undefined) options.body = JSON.stringify(body);
-  if (file) options.body = file;
+  if (body !== undefined) options.body = isFile ? body : JSON.stringify(body);
   let response;
   let text;
   try {
@@ -62,10 +62,10 @@ async function send(method, path, body, file) {
 }
 
 // Calls the service and gives its JSON. Where the login has ended, asks for a new one and then goes on as if nothing had been.
-export async function call(method, path, body, file) {
+export async function call(method, path, body) {
   for (let renewed = false; ;) {
     try {
-      return await send(method, path, body, file);
+      return await send(method, path, body);
     } catch (failure) {
       if (failure.status === 401 && path !== "/v1/login" && askForLogIn) {
         logIn ??= askForLogIn().finally(() => { logIn = null; });
@@ -83,7 +83,9 @@ export async function call(method, path, body, file) {
 
 export const get = (path) => call("GET", path);
 export const post = (path, body = {}) => call("POST", path, body);
-export const upload = (path, file) => call("POST", path, undefined, file);
+
+// Sends a file as it is.
+export const upload = (path, file) => call("POST", path, file);
 
 // An address with a query; what is empty is left out.
 export function address(path, query) {

@@ -24,8 +24,9 @@ function moodCurve(points) {
     make("figcaption", {}, "负面程度" + words));
 }
 
-// `insert` puts a suggestion into the reply box; `history` gives the turns so far.
-export function assistPanel(ticketId, history, insert) {
+// `insert` puts a suggestion into the reply box; `history` gives the turns so far. Somebody `outside` the house is not shown its
+// knowledge and its other tickets.
+export function assistPanel(ticketId, history, insert, outside) {
   const suggestions = make("ol", { class: "suggestions" });
   const mood = make("div");
   const similar = make("div");
@@ -83,8 +84,8 @@ export function assistPanel(ticketId, history, insert) {
 
   const node = make("div", {},
     make("section", {}, make("h3", {}, "建议回复"), suggestions),
-    make("section", {}, make("h3", {}, "查知识"), search, found),
+    outside ? null : make("section", {}, make("h3", {}, "查知识"), search, found),
     make("section", {}, make("h3", {}, "情绪变化"), mood),
-    make("section", {}, make("h3", {}, "相似工单"), similar));
+    outside ? null : make("section", {}, make("h3", {}, "相似工单"), similar));
   return { node, refresh, pick: (index) => shown[index] && insert(shown[index]) };
 }

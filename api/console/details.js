@@ -4,6 +4,7 @@ import { call, post, ticketPath } from "./api.js";
 import { ask } from "./dialog.js";
 import { button, choice, field, make, pill } from "./dom.js";
 import { attempt, say } from "./notice.js";
+import { sharesSection } from "./sharing.js";
 import { PRIORITIES, SENTIMENTS, clock, moodText, percent, reasonText, shortId } from "./words.js";
 
 function facts(pairs) {
@@ -40,8 +41,10 @@ function corrections(ticket, categories, changed) {
 }
 
 // The panel of a ticket with its session.
-export function detailsPanel(ticket, session, categories, changed) {
-  const note = () => ask("添加备注", "只有同事能看到。", "保存", [{ name: "text", label: "备注", required: true, long: true }], async (answers) => {
+export function detailsPanel(ticket, session, categories, changed, me) {
+  const reader = { name: "for", label: "给谁看", required: true, choices: [["own", "只给本方同事"], ["both", "双方都能看"]] };
+  const isShared = me.organisation || ticket.shares?.length;
+  const note = () => ask("添加备注", "客户看不到。", "保存", [{ name: "text", label: "备注", required: true, long: true }, ...(isShared ? [reader] : [])], async (answers) => {
     await post(ticketPath(ticket.ticket_id, "notes"), answers);
     say("备注已保存");
     await changed();
@@ -57,12 +60,13 @@ export function detailsPanel(ticket, session, categories, changed) {
     await changed();
   });
   return make("div", {},
-    make("section", {}, make("h3", {}, "客户"), facts([
+    me.organisation ? null : make("section", {}, make("h3", {}, "客户"), facts([
       ["编号", session.user_id || "未提供"],
       ["渠道", session.channel],
       ["首次来访", clock(session.created_at)],
       ...profileFacts(session.profile),
     ])),
+    sharesSection(ticket, me, changed),
     make("section", {}, make("h3", {}, "更正与标签"), corrections(ticket, categories, changed)),
     make("section", {}, make("h3", {}, "工单"), facts([
       ["编号", make("code", {}, ticket.ticket_id)],

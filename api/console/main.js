@@ -45,6 +45,9 @@ const PLACES = [
   ["settings", "设置", () => true],
 ];
 
+// What somebody of an outside organisation finds here.
+const OUTSIDE = new Set(["queue", "settings"]);
+
 const SHEETS = {
   apikeys: showApiKeys, board: showBoard, knowledge: showKnowledge, reports: showReports, rules: showRules, search: showSearch,
   settings: showSettings, team: showTeam, users: showUsers, webhooks: showWebhooks,
@@ -108,7 +111,7 @@ async function start() {
     }
   }
   rememberToken(me.csrf_token);
-  element("places").replaceChildren(...PLACES.filter(([, , may]) => may(me.role)).map(([place, label]) =>
+  element("places").replaceChildren(...PLACES.filter(([place, , may]) => may(me.role) && (!me.organisation || OUTSIDE.has(place))).map(([place, label]) =>
     make("a", { href: "#/" + place, "data-place": place }, label)));
   const who = element("who");
   who.replaceChildren(
@@ -129,7 +132,7 @@ async function start() {
   startLive();
   addEventListener("hashchange", go);
   go();
-  presence = await presenceSwitch(who, me);
+  presence = me.organisation ? null : await presenceSwitch(who, me);
 }
 
 attempt(start);

@@ -69,7 +69,7 @@ export function startQueue(container, me, open) {
         arrange();
       },
     }),
-    filterOf("category", "分类"), filterOf("team", "团队"), filterOf("user_id", "客户编号"), Object.values(lists));
+    filterOf("category", "分类"), filterOf("team", "团队"), me.organisation ? null : filterOf("user_id", "客户编号"), Object.values(lists));
   const count = make("p", { class: "count", "aria-live": "polite" });
   const toggle = button("筛选", () => {
     const shown = container.classList.toggle("filtering");

@@ -3,6 +3,7 @@
 import { address, get, newId, post, ticketPath } from "./api.js";
 import { actionButtons, isOffered, mayReply, whySilent } from "./actions.js";
 import { assistPanel } from "./assist.js";
+import { files, sender } from "./attachments.js";
 import { detailsPanel } from "./details.js";
 import { button, empty, make, pill } from "./dom.js";
 import { follow, isLive, leave, listenLive, markSeen, typing } from "./live.js";
@@ -35,6 +36,7 @@ function turnNode(turn, mine) {
   return make("div", { class: "turn " + turn.role + (turn.role === "agent" && turn.author === mine ? " mine" : ""), "data-seq": turn.seq },
     make("div", { class: "by" }, make("span", {}, name), make("time", { datetime: turn.created_at }, clock(turn.created_at))),
     turn.text ? make("div", { class: "bubble" }, turn.text) : null,
+    files(turn.attachments),
     told.length ? make("div", { class: "told" }, told) : null);
 }
 
@@ -79,7 +81,8 @@ export function showTicket(container, id, me, queueChanged) {
       submit();
     },
   }, text, make("div", { class: "row between" }, source, send));
-  const assist = assistPanel(id, () => turns, insert);
+  reply.lastChild.prepend(make("div", { class: "row" }, sender(id, reply, changed)));
+  const assist = assistPanel(id, () => turns, insert, me.organisation);
   const details = make("div");
   const events = make("div");
   const bodies = {
@@ -135,6 +138,14 @@ export function showTicket(container, id, me, queueChanged) {
   const sessionPath = (query) => address("/v1/sessions/" + encodeURIComponent(ticket.session_id), query);
 
   async function catchUp() {
+    if (me.organisation) {
+      // What somebody from outside may read comes with the ticket; the session itself is not theirs.
+      const seen = session ? await get(ticketPath(id)) : ticket;
+      if (isStopped) return;
+      session = { last_seq: seen.turns.at(-1)?.seq ?? 0, turns: seen.turns };
+      add(seen.turns);
+      return;
+    }
     do {
       session = await get(sessionPath({ after: turns.length ? turns.at(-1).seq : Math.max(0, (ticket.turns[0]?.seq ?? 1) - 1 - EARLIER) }));
       if (isStopped) return;
@@ -186,7 +197,7 @@ export function showTicket(container, id, me, queueChanged) {
     if (!details.contains(document.activeElement)) {
       const intents = turns.map((turn) => turn.intent?.label);
       const categories = [...new Set([...intents, ticket.category].filter(Boolean))].sort();
-      details.replaceChildren(detailsPanel(ticket, session, categories, changed));
+      details.replaceChildren(detailsPanel(ticket, session, categories, changed, me));
     }
   }
 

@@ -1,6 +1,8 @@
 // What happened to a ticket, in sentences.
 
+import { files } from "./attachments.js";
 import { empty, make } from "./dom.js";
+import { SEES } from "./sharing.js";
 import { FIELDS, PRIORITIES, SENTIMENTS, STATUSES, clock, reasonText, shortId } from "./words.js";
 
 const NAMES = { bot: "智能客服", customer: "客户", system: "系统", form: "客户", agent: "客服" };
@@ -37,7 +39,9 @@ const SENTENCES = {
     data.why === "not_accepted" ? data.agent + " 没有接受，工单回到队列" : data.why === "left_behind" ? data.agent + " 已离线，工单回到队列" : who + "把工单退回队列",
   service_level: ({ data }) => (TARGETS[data.target] || data.target) + (data.state === "breached" ? "超时，优先级提高" : "即将超时"),
   external_status: ({ data }) => data.service_desk + " 工单 " + data.remote_id + "：" + (OUTSIDE[data.status] || data.status),
-  transferred: ({ after, before }, who) => who + "把工单转交给「" + valueText("team", after.team ?? before.team) + "」",
+  transferred: ({ after, before, data }, who) => who + "把工单转交给「" + valueText("team", after.team ?? before.team) + "」" + (data.sees ? "（外部机构，可见：" + (SEES[data.sees] || data.sees) + "）" : ""),
+  shared: ({ data }, who) => who + "把工单共享给外部机构「" + data.name + "」，可见：" + (SEES[data.sees] || data.sees),
+  unshared: ({ data }, who) => who + "从外部机构「" + data.name + "」收回了工单",
   agent_reply: ({ data }, who) => who + "回复了客户" + (data.suggestion ? (data.suggestion.edited ? "（修改后采用建议）" : "（采用建议）") : ""),
   waiting: (_, who) => who + "等待客户回复",
   resolved: ({ data }, who) => who + "解决了工单" + (data.note ? "：" + data.note : ""),
@@ -45,7 +49,7 @@ const SENTENCES = {
   reopened: (_, who) => who + "重新打开了工单",
   merged: ({ after }, who) => who + "把工单合并到 " + valueText("merged_into", after.merged_into),
   merged_here: ({ data }, who) => who + "把工单 " + shortId(data.ticket_id) + " 合并进来",
-  note: ({ data }, who) => who + "备注：" + data.text,
+  note: ({ data }, who) => who + (data.for === "both" ? "备注（双方可见）：" : "备注：") + data.text,
   amended: (event, who) => who + "修改：" + amendments(event),
   linked: ({ data }, who) => who + "关联了工单 " + shortId(data.ticket_id),
   rated: ({ data }) => "客户评价 " + data.score + " 分" + (data.reasons?.length ? "：" + data.reasons.join("、") : ""),
@@ -77,7 +81,7 @@ function routed({ lane, skill, last_agent, overflow }) {
 
 // One event as a sentence. A kind that this page does not know is told as it is called.
 export function sentence(event) {
-  const who = NAMES[event.actor] || event.actor;
+  const who = (NAMES[event.actor] || event.actor) + (event.data?.by_organisation ? "（外部机构）" : "");
   const tell = SENTENCES[event.kind] || (() => who + "：" + event.kind);
   return tell({ before: {}, after: {}, ...event, data: event.data || {} }, who) + (event.reason ? "，原因：" + event.reason : "");
 }
@@ -87,5 +91,6 @@ export function timeline(events) {
   return make("ol", { class: "timeline" }, events.map((event) =>
     make("li", { "data-kind": event.kind, "data-seq": event.seq },
       make("time", { datetime: event.at }, clock(event.at)),
-      make("span", {}, sentence(event)))));
+      make("span", {}, sentence(event)),
+      event.data?.attachment ? files([event.data.attachment]) : null)));
 }

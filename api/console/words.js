@@ -69,6 +69,8 @@ export const EVENTS = {
   alert: "提醒主管",
   alert_acknowledged: "确认提醒",
   coupon: "补偿券",
+  shared: "共享给外部机构",
+  unshared: "收回共享",
 };
 
 export const FIELDS = {

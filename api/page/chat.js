@@ -1,5 +1,6 @@
 // The chat page. Everything that comes from the server or the customer is put in as text, never as HTML.
 
+import { attachButton, sendFile, showFiles } from "./attach.js";
 import { Live } from "./live.js";
 
 const POLL_MILLISECONDS = 3000;
@@ -292,15 +293,48 @@ async function deliver(message) {
   }
 }
 
+// A file is a message without words.
+async function attach(file) {
+  const started = round;
+  const id = newId();
+  mine.add(id);
+  const turn = addTurn("user", file.name || "文件");
+  lastOwn = turn;
+  waiting += 1;
+  try {
+    const answer = await sendFile(page, file, id);
+    if (started !== round) return;
+    if (!answer || answer.error) {
+      turn.remove();
+      const told = answer ? answer.error.message + "。" + answer.error.hint : "连接不上服务，请检查网络后重试。";
+      addTurn("error", told).setAttribute("role", "alert");
+      return;
+    }
+    exists = true;
+    turn.replaceChildren();
+    showFiles(page, turn, [answer.attachment]);
+    if (answer.reply_seq) answered.add(answer.reply_seq);
+    lastOwnSeq = Math.max(lastOwnSeq, answer.seq);
+    if (answer.reply) addTurn("bot", answer.reply);
+    showOwner(answer.decision === "silent" ? "agent" : "bot", answer.ticket_id);
+  } finally {
+    waiting -= 1;
+    showHeld();
+    showTold();
+  }
+}
+
 // A turn that was written elsewhere, or is shown because the page was loaded again.
 function showTurn(turn, all) {
   if (turn.seq <= lastSeq) return;
   lastSeq = turn.seq;
   if (turn.role === "user") {
     lastOwnSeq = Math.max(lastOwnSeq, turn.seq);
-    if (all || !mine.has(turn.message_id)) lastOwn = addTurn("user", turn.text);
+    if (!all && mine.has(turn.message_id)) return;
+    lastOwn = addTurn("user", turn.text);
+    showFiles(page, lastOwn, turn.attachments);
   } else if (turn.role === "agent") {
-    addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服");
+    showFiles(page, addTurn("agent", turn.text, turn.author ? "客服 " + turn.author : "人工客服"), turn.attachments);
   } else if (all) {
     addTurn("bot", turn.text);
   } else {
@@ -452,6 +486,9 @@ element("fresh").addEventListener("click", () => {
   text.focus();
 });
 
+// What the files of the page need of it.
+const page = { make, scrollDown, key: () => key, session: () => session };
+
 const live = new Live({
   hello: () => ({ side: "customer", ...(key && { key }) }),
   onFrame: hear,
@@ -463,5 +500,6 @@ const live = new Live({
   },
 });
 
+attachButton(page, element("form"), send, attach);
 start();
 poll();

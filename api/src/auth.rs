@@ -83,6 +83,8 @@ pub struct Identity {
     pub role: Role,
     /// The person's team.
     pub team: Option<String>,
+    /// The organisation outside the house to which they belong.
+    pub organisation: Option<String>,
 }
 
 impl Identity {
@@ -93,17 +95,23 @@ impl Identity {
 
     /// Whoever comes with a key.
     pub fn key(key: KeyRecord) -> Self {
-        Self::new(IdentityKind::Key, key.id, key.name, key.role)
+        Self::new(IdentityKind::Key, key.id, key.name, key.role).of(key.organisation)
     }
 
     /// A person who is logged in.
     pub fn user(user: &User) -> Self {
         let identity = Self::new(IdentityKind::User, user.id.clone(), user.name.clone(), user.role);
-        Self { team: user.team.clone(), ..identity }
+        Self { team: user.team.clone(), ..identity }.of(user.organisation.clone())
+    }
+
+    /// Whoever is outside is an agent at most, whatever stands in the database.
+    fn of(self, organisation: Option<String>) -> Self {
+        let role = if organisation.is_some() { self.role.min(Role::Agent) } else { self.role };
+        Self { role, organisation, ..self }
     }
 
     fn new(kind: IdentityKind, id: String, name: String, role: Role) -> Self {
-        Self { kind, id, name, role, team: None }
+        Self { kind, id, name, role, team: None, organisation: None }
     }
 }
 
@@ -145,6 +153,27 @@ pub async fn create_key(storage: &Storage, name: &str, role: Role) -> Result<(Ke
     let record = tx.add_key(name, role, &hash(&key)).await?;
     tx.commit().await?;
     Ok((record, key))
+}
+
+/// Makes an agent's key for an organisation outside the house, `None` when there is no such organisation; the second part is the key
+/// itself, which can never be read again.
+///
+/// # Errors
+///
+/// When the database or the machine's randomness fails.
+pub async fn create_outside_key(
+    storage: &Storage,
+    name: &str,
+    organisation: &str,
+) -> Result<Option<(KeyRecord, String)>, KeyError> {
+    let key = new_key()?;
+    let mut tx = storage.begin().await?;
+    if tx.organisation(organisation).await?.is_none() {
+        return Ok(None);
+    }
+    let record = tx.add_outside_key(name, organisation, &hash(&key)).await?;
+    tx.commit().await?;
+    Ok(Some((record, key)))
 }
 
 /// Makes an admin key if there has never been any key.

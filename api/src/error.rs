@@ -12,6 +12,7 @@ use serde::Serialize;
 use yingda_engine::EngineError;
 
 use crate::auth::{KeyError, Role};
+use crate::desk::attachments::FileProblem;
 use crate::desk::{DeskError, InterventionError, Status, SurveyError, allowed};
 use crate::knowledge::base::BaseError;
 use crate::outgoing::{EVENTS, MOST_WEBHOOKS, OutgoingError};
@@ -216,6 +217,27 @@ pub enum ApiError {
     /// No more webhooks are allowed.
     #[error("too many webhooks")]
     TooManyWebhooks,
+    /// No such file.
+    #[error("no attachment {0}")]
+    AttachmentNotFound(String),
+    /// A file is of no type that is accepted.
+    #[error("attachment type refused; accepted are {0}")]
+    AttachmentType(String),
+    /// The session has got many files within the last hour.
+    #[error("too many attachments; wait {seconds} s")]
+    TooManyAttachments {
+        /// Until another one may come.
+        seconds: i64,
+    },
+    /// Somebody of an outside organisation asked for what only the house may do.
+    #[error("not for an outside organisation")]
+    Outside,
+    /// No such organisation.
+    #[error("no organisation {0}")]
+    OrganisationNotFound(String),
+    /// Another organisation has the name or the team.
+    #[error("an organisation has {0} already")]
+    OrganisationTaken(String),
     /// Too much waits already.
     #[error("busy")]
     Busy,
@@ -277,6 +299,11 @@ impl ApiError {
         Self::InvalidField { field: field.into(), problem: problem.into() }
     }
 
+    /// That another file may come in some milliseconds. Rounded up: whoever comes when they are told to is not refused again.
+    pub(crate) fn too_many_attachments(milliseconds: i64) -> Self {
+        Self::TooManyAttachments { seconds: (milliseconds + 999) / 1000 }
+    }
+
     /// The one table: stable code and status of every error.
     pub fn code_and_status(&self) -> (&'static str, StatusCode) {
         match self {
@@ -334,6 +361,12 @@ impl ApiError {
             Self::DeliveryNotFound(_) => ("delivery_not_found", StatusCode::NOT_FOUND),
             Self::DeliveryNotDead => ("delivery_not_dead", StatusCode::CONFLICT),
             Self::TooManyWebhooks => ("too_many_webhooks", StatusCode::CONFLICT),
+            Self::AttachmentNotFound(_) => ("attachment_not_found", StatusCode::NOT_FOUND),
+            Self::AttachmentType(_) => ("attachment_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::TooManyAttachments { .. } => ("too_many_attachments", StatusCode::TOO_MANY_REQUESTS),
+            Self::Outside => ("outside", StatusCode::FORBIDDEN),
+            Self::OrganisationNotFound(_) => ("organisation_not_found", StatusCode::NOT_FOUND),
+            Self::OrganisationTaken(_) => ("organisation_taken", StatusCode::CONFLICT),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -362,9 +395,10 @@ impl ApiError {
             Self::UnsupportedMediaType => {
                 ("请求体须声明为 JSON".into(), "请加上请求头 Content-Type: application/json。")
             }
-            Self::BodyTooLarge => {
-                ("请求体超过上限".into(), "一般请求最多 256 KiB，知识文件最多 32 MiB；请缩短文本或分批发送。")
-            }
+            Self::BodyTooLarge => (
+                "请求体超过上限".into(),
+                "一般请求最多 256 KiB，知识文件最多 32 MiB，附件的上限见配置 [desk.attachments]；请缩短文本或分批发送。",
+            ),
             Self::InvalidField { field, problem } => {
                 (format!("字段 {field} {problem}"), "请按 /docs 中该字段的说明修改后重试。")
             }
@@ -489,6 +523,30 @@ impl ApiError {
             }
             Self::DeliveryNotDead => ("这条推送没有失败".into(), "正在重试或已送达的推送不用重新发送。"),
             Self::TooManyWebhooks => (format!("最多 {MOST_WEBHOOKS} 个对接地址"), "请先删除不用的对接地址。"),
+            Self::AttachmentNotFound(id) => {
+                (format!("没有附件 {id}"), "附件的编号见会话或工单中各条消息的 attachments。")
+            }
+            Self::AttachmentType(accepted) => {
+                return (
+                    "不支持这种文件".into(),
+                    format!("文件类型按内容识别，与文件名和 Content-Type 无关。可用：{accepted}。"),
+                );
+            }
+            Self::TooManyAttachments { seconds } => {
+                return (
+                    "这个会话一小时内的附件太多".into(),
+                    format!("请在 {} 分钟后再发送附件；文字消息不受影响。", (seconds + 59) / 60),
+                );
+            }
+            Self::Outside => {
+                ("外部机构的账号或密钥不能使用此功能".into(), "外部机构只能处理共享给它的工单；请联系管理员。")
+            }
+            Self::OrganisationNotFound(id) => {
+                (format!("没有外部机构 {id}"), "请用 GET /v1/organisations 查看现有机构，或先共享给它。")
+            }
+            Self::OrganisationTaken(name) => {
+                (format!("已有外部机构使用「{name}」"), "名称和团队都不能与其他机构相同，请换一个。")
+            }
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
@@ -525,7 +583,9 @@ impl IntoResponse for ApiError {
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
                 let seconds = match self {
-                    Self::LoginLocked { seconds } | Self::LoginTooOften { seconds } => seconds,
+                    Self::LoginLocked { seconds }
+                    | Self::LoginTooOften { seconds }
+                    | Self::TooManyAttachments { seconds } => seconds,
                     _ => 1,
                 };
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -549,6 +609,16 @@ impl From<StorageError> for ApiError {
     }
 }
 
+impl From<FileProblem> for ApiError {
+    fn from(problem: FileProblem) -> Self {
+        match problem {
+            FileProblem::Empty => Self::field("（请求体）", "不能为空：须为文件的内容"),
+            FileProblem::Type { accepted } => Self::AttachmentType(accepted),
+            FileProblem::Name(problem) => Self::field("name", problem),
+        }
+    }
+}
+
 impl From<KeyError> for ApiError {
     fn from(error: KeyError) -> Self {
         match error {
@@ -565,6 +635,10 @@ impl From<UserError> for ApiError {
             UserError::NameForm => Self::field("name", "须为 1 到 64 个字符，不含控制字符"),
             UserError::TeamForm => Self::field("team", "最多 64 个字符，不含控制字符"),
             UserError::RoleForm => Self::field("role", "取值无效，可用：agent、supervisor、admin"),
+            UserError::NoOrganisation(_) => {
+                Self::field("organisation", "没有这个机构，请用 GET /v1/organisations 查看")
+            }
+            UserError::OutsideRole => Self::field("role", "外部机构的人只能是 agent"),
             UserError::PasswordShort => Self::field("password", format!("至少 {LEAST_CHARACTERS} 个字符")),
             UserError::PasswordLong => Self::field("password", format!("最多 {MOST_BYTES} 个字节")),
             UserError::PasswordIsLogin => Self::field("password", "不能与登录名相同"),
@@ -645,6 +719,8 @@ impl From<DeskError> for ApiError {
             DeskError::AnotherIsOpen { other, .. } => Self::TicketOpen(other),
             DeskError::NotTogether { why, .. } => Self::NotTogether(why),
             DeskError::NotRated { why, .. } => Self::NotRated(why),
+            DeskError::NoOrganisation { id } => Self::OrganisationNotFound(id),
+            DeskError::TooManyAttachments { milliseconds } => Self::too_many_attachments(milliseconds),
             DeskError::Storage(error) => Self::Storage(error),
         }
     }
@@ -739,6 +815,12 @@ mod tests {
             (ApiError::DeliveryNotFound("1".into()), "delivery_not_found", 404),
             (ApiError::DeliveryNotDead, "delivery_not_dead", 409),
             (ApiError::TooManyWebhooks, "too_many_webhooks", 409),
+            (ApiError::AttachmentNotFound("1".into()), "attachment_not_found", 404),
+            (ApiError::AttachmentType("image/png".into()), "attachment_type", 415),
+            (ApiError::TooManyAttachments { seconds: 61 }, "too_many_attachments", 429),
+            (ApiError::Outside, "outside", 403),
+            (ApiError::OrganisationNotFound("1".into()), "organisation_not_found", 404),
+            (ApiError::OrganisationTaken("安达快递".into()), "organisation_taken", 409),
             (ApiError::Busy, "busy", 429),
             (ApiError::Timeout, "timeout", 504),
             (ApiError::Stopping, "stopping", 503),
@@ -761,7 +843,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 62);
+        assert_eq!(all.len(), 68);
     }
 
     #[test]

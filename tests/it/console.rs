@@ -760,3 +760,91 @@ async fn an_admin_connects_another_system_and_sends_again_what_did_not_arrive() 
     chen.close().await;
     service.service.state.close().await;
 }
+
+/// A picture of one pixel.
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_shown_and_sent_and_a_partner_works_on_what_is_shared() {
+    let Some(driver) = Driver::start() else { return };
+    let place = Place::sqlite();
+    let service = Listening::start(place.config()).await;
+    let pixel = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, PIXEL).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (picture, letter) = (folder.path().join("杯子.png"), folder.path().join("退货单.txt"));
+    std::fs::write(&picture, &pixel).unwrap();
+    std::fs::write(&letter, "请在七天内寄回").unwrap();
+    let organisation = json!({ "name": "安达快递", "team": "快递核查" });
+    let organisation = string(&service.send("POST", "/v1/organisations", organisation).await["organisation_id"]);
+    let account = json!({ "login": "zhang", "name": "老张", "role": "agent", "organisation": organisation, "password": PASSWORD });
+    service.send("POST", "/v1/users", account).await;
+
+    // The customer sends a picture, and asks for a person.
+    let customer = driver.browser(&service, false).await;
+    customer.go("/").await;
+    customer.write("#key", &(service.key.clone() + ENTER)).await;
+    customer.until("document.querySelector('#key-form').hidden").await;
+    customer.write("#text", &("我要转人工".to_owned() + ENTER)).await;
+    customer.sees("#banner", "已转人工").await;
+    customer.client.find("#file").await.send_keys(picture.to_str().unwrap()).await;
+    customer.until("document.querySelector('.turn.user .file img')?.naturalWidth === 1").await;
+    let session = string(&customer.read("sessionStorage.getItem('yingda-session')").await);
+    let ticket = string(&service.get(&format!("/v1/sessions/{session}")).await["ticket"]["ticket_id"]);
+
+    // 小王 sees it, answers with a file, and hands the ticket to the courier.
+    let wang = driver.browser(&service, false).await;
+    wang.go(&format!("/console#/ticket/{ticket}")).await;
+    wang.log_in("xiaowang").await;
+    wang.until("document.querySelector('.turn.user .files img')?.naturalWidth === 1").await;
+    wang.click("[data-action=take]").await;
+    wang.find("[data-action=attach]").await;
+    wang.client.find("form.reply input[type=file]").await.send_keys(letter.to_str().unwrap()).await;
+    wang.sees(".turn.agent .files a", "退货单.txt").await;
+    customer.sees(".turn.agent .file", "退货单.txt").await;
+    wang.click("[data-action=transfer]").await;
+    assert_eq!(wang.read("document.querySelector('dialog select[name=sees]').parentElement.hidden").await, true);
+    wang.write("dialog input[name=team]", "快递核查").await;
+    wang.until("!document.querySelector('dialog select[name=sees]').parentElement.hidden").await;
+    wang.write("dialog textarea[name=reason]", "请核查").await;
+    wang.click("dialog[open] button[type=submit]").await;
+    wang.panel("timeline").await;
+    wang.sees(".timeline [data-kind=transferred]", "可见：从现在起的对话").await;
+    wang.panel("details").await;
+    wang.sees("[data-share]", "安达快递").await;
+
+    // The courier's own find the ticket and what is said from now on, and no place but the queue.
+    customer.write("#text", &("快递员没有来过".to_owned() + ENTER)).await;
+    let zhang = driver.browser(&service, false).await;
+    zhang.go("/console#/queue/waiting").await;
+    zhang.log_in("zhang").await;
+    zhang.sees("#places", "工单").await;
+    assert_eq!(zhang.read("document.querySelectorAll('#places a').length").await, 2);
+    zhang.click(&format!("a.ticket[data-id='{ticket}']")).await;
+    zhang.sees(".turn.user .bubble", "快递员没有来过").await;
+    assert_eq!(zhang.read("document.querySelectorAll('.turn').length").await, 1, "nothing from before");
+    zhang.click("[data-action=take]").await;
+    zhang.write("form.reply textarea", "明天上午补送").await;
+    zhang.write("form.reply textarea", &(CONTROL.to_owned() + ENTER)).await;
+    customer.sees(".turn.agent .bubble", "明天上午补送").await;
+    zhang.panel("details").await;
+    zhang.sees("#panel-details", "更正与标签").await;
+    let shown = string(&zhang.read("document.querySelector('#panel-details').textContent").await);
+    assert!(!shown.contains("渠道") && !shown.contains("外部共享"), "{shown}");
+    assert_eq!(zhang.read("document.querySelectorAll('.notice.alarm').length").await, 0);
+
+    // A supervisor takes it back, and it is gone.
+    service.send("DELETE", &format!("/v1/tickets/{ticket}/shares/{organisation}"), json!({})).await;
+    zhang.sees("#page", "没有这张工单").await;
+
+    let chen = driver.browser(&service, false).await;
+    chen.go("/console#/users").await;
+    chen.log_in("chen").await;
+    chen.sees(".pill.outside", "安达快递").await;
+    chen.write("input[name=organisation-name]", "杯子工厂").await;
+    chen.write("input[name=organisation-team]", &("工厂".to_owned() + ENTER)).await;
+    chen.sees("[aria-label=外部机构]", "杯子工厂").await;
+    for browser in [customer, wang, zhang, chen] {
+        browser.close().await;
+    }
+    service.service.state.close().await;
+}

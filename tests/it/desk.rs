@@ -28,7 +28,7 @@ async fn handed_over(service: &Service, session: &str, user: &str) -> String {
 }
 
 /// What a ticket's history tells is what the ticket is.
-async fn agrees(storage: &Storage, ticket: &Ticket) {
+pub(crate) async fn agrees(storage: &Storage, ticket: &Ticket) {
     let events = storage.ticket_events(&ticket.id).await.unwrap();
     let afters: Vec<Map<String, Value>> = events.iter().map(|event| event.after.clone()).collect();
     assert_eq!(replay(&afters), ticket.told(), "{events:?}");

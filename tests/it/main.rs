@@ -3,6 +3,8 @@
 
 mod answers;
 mod arrows;
+mod attachments;
+mod attacks;
 mod benchmarks;
 mod browser;
 mod console;
@@ -26,6 +28,7 @@ mod reports;
 mod routing;
 mod sample;
 mod service;
+mod sharing;
 mod socket;
 mod store;
 mod support;

@@ -491,6 +491,10 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/search", r#"{"text": "好的"}"#, Some(Role::Caller)),
     ("GET", "/v1/sessions/{session_id}", "", Some(Role::Caller)),
     ("GET", "/v1/live", "", Some(Role::Caller)),
+    ("POST", "/v1/sessions/{session_id}/attachments", "a file", Some(Role::Caller)),
+    ("GET", "/v1/sessions/{session_id}/attachments/{attachment_id}", "", Some(Role::Caller)),
+    ("POST", "/v1/tickets/{ticket_id}/attachments", "a file", Some(Role::Agent)),
+    ("GET", "/v1/attachments/{attachment_id}", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/gaps", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/entries", "", Some(Role::Agent)),
     ("GET", "/v1/knowledge/entries/{id}", "", Some(Role::Agent)),
@@ -544,6 +548,11 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("POST", "/v1/logout", "", None),
     ("GET", "/v1/me", "", Some(Role::Caller)),
     ("POST", "/v1/me/password", "{}", Some(Role::Agent)),
+    ("POST", "/v1/tickets/{ticket_id}/shares", r#"{"organisation": "o"}"#, Some(Role::Agent)),
+    ("DELETE", "/v1/tickets/{ticket_id}/shares/{organisation_id}", "", Some(Role::Agent)),
+    ("GET", "/v1/organisations", "", Some(Role::Agent)),
+    ("POST", "/v1/organisations", "{}", Some(Role::Admin)),
+    ("PATCH", "/v1/organisations/{organisation_id}", "{}", Some(Role::Admin)),
     ("GET", "/v1/users", "", Some(Role::Admin)),
     ("POST", "/v1/users", "{}", Some(Role::Admin)),
     ("PATCH", "/v1/users/{user_id}", "{}", Some(Role::Admin)),
@@ -558,6 +567,33 @@ pub(crate) const ROUTES: &[(&str, &str, &str, Option<Role>)] = &[
     ("GET", "/healthz", "", None),
     ("GET", "/readyz", "", None),
     ("GET", "/metrics", "", None),
+];
+
+/// What people of an outside organisation reach: with everything else they are refused.
+pub(crate) const OUTSIDE: [(&str, &str); 23] = [
+    ("GET", "/v1/tickets"),
+    ("GET", "/v1/tickets/search"),
+    ("GET", "/v1/tickets/{ticket_id}"),
+    ("PATCH", "/v1/tickets/{ticket_id}"),
+    ("GET", "/v1/tickets/{ticket_id}/assist"),
+    ("POST", "/v1/tickets/{ticket_id}/take"),
+    ("POST", "/v1/tickets/{ticket_id}/assign"),
+    ("POST", "/v1/tickets/{ticket_id}/transfer"),
+    ("POST", "/v1/tickets/{ticket_id}/return"),
+    ("POST", "/v1/tickets/{ticket_id}/reply"),
+    ("POST", "/v1/tickets/{ticket_id}/wait"),
+    ("POST", "/v1/tickets/{ticket_id}/resolve"),
+    ("POST", "/v1/tickets/{ticket_id}/close"),
+    ("POST", "/v1/tickets/{ticket_id}/reopen"),
+    ("POST", "/v1/tickets/{ticket_id}/merge"),
+    ("POST", "/v1/tickets/{ticket_id}/notes"),
+    ("POST", "/v1/tickets/{ticket_id}/links"),
+    ("POST", "/v1/tickets/{ticket_id}/attachments"),
+    ("GET", "/v1/attachments/{attachment_id}"),
+    ("GET", "/v1/corrections"),
+    ("PUT", "/v1/me/presence"),
+    ("GET", "/v1/me"),
+    ("POST", "/v1/me/password"),
 ];
 
 /// What no key may do, whatever its role.
@@ -608,7 +644,9 @@ async fn every_route_asks_for_its_role() {
                 }
             }
         }
-        for path in ["/", "/page/chat.js", "/page/chat.css", "/console", "/console/main.js", "/openapi.json"] {
+        for path in
+            ["/", "/page/chat.js", "/page/attach.js", "/page/chat.css", "/console", "/console/main.js", "/openapi.json"]
+        {
             assert_eq!(service.get(path).await.status, 200, "{path} needs no key");
         }
     })
@@ -983,6 +1021,12 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::DeliveryNotDead, "delivery_not_dead", 409),
         (ApiError::TooManyWebhooks, "too_many_webhooks", 409),
         (ApiError::StoreUnavailable("x".into()), "store_unavailable", 503),
+        (ApiError::AttachmentNotFound("x".into()), "attachment_not_found", 404),
+        (ApiError::AttachmentType("x".into()), "attachment_type", 415),
+        (ApiError::TooManyAttachments { seconds: 9 }, "too_many_attachments", 429),
+        (ApiError::Outside, "outside", 403),
+        (ApiError::OrganisationNotFound("x".into()), "organisation_not_found", 404),
+        (ApiError::OrganisationTaken("x".into()), "organisation_taken", 409),
         (ApiError::Busy, "busy", 429),
         (ApiError::Timeout, "timeout", 504),
         (ApiError::Stopping, "stopping", 503),
@@ -1015,6 +1059,8 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::AlertNotFound(_) | ApiError::AlertAcknowledged(_) => {}
             ApiError::WebhookNotFound(_) | ApiError::DeliveryNotFound(_) => {}
             ApiError::DeliveryNotDead | ApiError::TooManyWebhooks => {}
+            ApiError::AttachmentNotFound(_) | ApiError::AttachmentType(_) | ApiError::TooManyAttachments { .. } => {}
+            ApiError::Outside | ApiError::OrganisationNotFound(_) | ApiError::OrganisationTaken(_) => {}
             ApiError::NotAssignee { .. } | ApiError::Busy | ApiError::Timeout | ApiError::Stopping => {}
             ApiError::Storage(_)
             | ApiError::ModelUnavailable(_)
@@ -1040,7 +1086,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 62);
+    assert_eq!(seen.len(), 68);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

@@ -17,21 +17,21 @@ use yingda::{
 };
 
 use crate::{
-    service::{PEOPLE_ONLY, ROUTES},
+    service::{OUTSIDE, PEOPLE_ONLY, ROUTES},
     socket::yingda,
     support::{Answer, Place, Service, on_each_database, request, root, with_body},
 };
 
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// A service that asks who one is.
-async fn closed(place: &Place) -> Service {
+pub(crate) async fn closed(place: &Place) -> Service {
     let mut config = place.config();
     config.open = false;
     Service::open(config).await
 }
 
-async fn add(service: &Service, login: &str, role: Role) -> String {
+pub(crate) async fn add(service: &Service, login: &str, role: Role) -> String {
     let new = NewUser {
         login: login.to_owned(),
         name: format!("客服{login}"),
@@ -51,13 +51,13 @@ async fn try_log_in(service: &Service, login: &str, password: &str) -> Answer {
 }
 
 /// A request with one more header.
-fn with(mut request: Request<Body>, name: &'static str, value: &str) -> Request<Body> {
+pub(crate) fn with(mut request: Request<Body>, name: &'static str, value: &str) -> Request<Body> {
     request.headers_mut().insert(name, value.parse().unwrap());
     request
 }
 
 /// What somebody changed behind the service's back.
-async fn sql(place: &Place, statement: &'static str) {
+pub(crate) async fn sql(place: &Place, statement: &'static str) {
     sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(&place.config().database_url()).await.unwrap();
     let changed = sqlx::query(statement).execute(&mut connection).await.unwrap();
@@ -67,14 +67,14 @@ async fn sql(place: &Place, statement: &'static str) {
 
 /// A browser in which somebody is logged in.
 #[derive(Clone)]
-struct Browser {
+pub(crate) struct Browser {
     service: Service,
-    cookie: String,
+    pub(crate) cookie: String,
     csrf_token: String,
 }
 
 impl Browser {
-    async fn new(service: &Service, login: &str) -> Self {
+    pub(crate) async fn new(service: &Service, login: &str) -> Self {
         Self::of(service, &try_log_in(service, login, PASSWORD).await)
     }
 
@@ -85,20 +85,20 @@ impl Browser {
     }
 
     /// A request as the page sends it.
-    fn sign(&self, request: Request<Body>) -> Request<Body> {
+    pub(crate) fn sign(&self, request: Request<Body>) -> Request<Body> {
         with(with(request, "cookie", &self.cookie), "x-csrf-token", &self.csrf_token)
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.service.send(self.sign(request("GET", path))).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
         self.service.send(self.sign(with_body(method, path, body.to_string()))).await
     }
 
     #[track_caller]
-    fn is_refused(answer: &Answer) {
+    pub(crate) fn is_refused(answer: &Answer) {
         assert_eq!(answer.refusal(), (401, "login_expired".to_owned()));
     }
 }
@@ -551,11 +551,13 @@ async fn two_admins_cannot_remove_each_other() {
     .await;
 }
 
-/// Nobody, a key of each role, and the browser of each role of people.
+/// Nobody, a key of each role, the browser of each role of people, and both of somebody outside the house.
 enum Caller {
     Nobody,
     Key(Role, String),
     Cookie(Role),
+    OutsideKey(String),
+    OutsideCookie,
 }
 
 /// Every route that is described, for everybody, by the one table [`ROUTES`].
@@ -572,6 +574,21 @@ async fn every_route_lets_in_whom_the_table_says() {
             add(&service, role.as_str(), role).await;
             callers.push(Caller::Cookie(role));
         }
+        let outsider = NewUser {
+            login: "outside".to_owned(),
+            name: "老张".to_owned(),
+            role: Role::Agent,
+            team: None,
+            password: PASSWORD.to_owned(),
+        };
+        let boss = Browser::new(&service, "admin").await;
+        let organisation = json!({ "name": "安达快递", "team": "快递核查" });
+        let organisation = boss.send("POST", "/v1/organisations", organisation).await.ok();
+        let organisation = organisation["organisation_id"].as_str().unwrap();
+        let made = auth::create_outside_key(service.state.storage(), "outside", organisation).await.unwrap();
+        callers.push(Caller::OutsideKey(made.unwrap().1));
+        service.state.users().create_in(outsider, Some(organisation), now()).await.unwrap();
+        callers.push(Caller::OutsideCookie);
         let description = service.get("/openapi.json").await.ok();
         let mut tried = 0;
         for (path, methods) in description["paths"].as_object().unwrap() {
@@ -595,28 +612,41 @@ async fn every_route_lets_in_whom_the_table_says() {
                             let browser = Browser::new(&service, role.as_str()).await;
                             (format!("the {role}'s browser"), Some(*role), browser.sign(send))
                         }
+                        Caller::OutsideKey(key) => (
+                            "a key from outside".to_owned(),
+                            Some(Role::Agent),
+                            with(send, "authorization", &format!("Bearer {key}")),
+                        ),
+                        Caller::OutsideCookie => {
+                            let browser = Browser::new(&service, "outside").await;
+                            ("a browser from outside".to_owned(), Some(Role::Agent), browser.sign(send))
+                        }
                     };
-                    let by_key = matches!(caller, Caller::Key(..));
+                    let by_key = matches!(caller, Caller::Key(..) | Caller::OutsideKey(_));
+                    let outside = matches!(caller, Caller::OutsideKey(_) | Caller::OutsideCookie);
                     let answer = service.send(send).await;
                     tried += 1;
                     let refusal = (answer.status >= 400).then(|| answer.refusal());
                     let wanted = match (needed, role) {
                         (Some(_), None) => Some((401, "key_missing".to_owned())),
                         (Some(needed), Some(role)) if role < needed => Some((403, "forbidden".to_owned())),
+                        (Some(_), _) if outside && !OUTSIDE.contains(&(method.as_str(), path.as_str())) => {
+                            Some((403, "outside".to_owned()))
+                        }
                         _ if by_key && PEOPLE_ONLY.contains(&path.as_str()) => Some((403, "login_needed".to_owned())),
                         _ => None,
                     };
                     if wanted.is_some() {
                         assert_eq!(refusal, wanted, "{method} {path} by {who}");
                     } else if let Some((status, code)) = refusal {
-                        let kept_out = ["key_missing", "key_unknown", "login_expired", "forbidden", "csrf"];
+                        let kept_out = ["key_missing", "key_unknown", "login_expired", "forbidden", "outside", "csrf"];
                         let refused = status == 405 || kept_out.contains(&code.as_str());
                         assert!(!refused, "{method} {path} by {who}: {}", answer.text());
                     }
                 }
             }
         }
-        assert_eq!(tried, ROUTES.len() * 8, "a line in ROUTES that is not described, or described twice");
+        assert_eq!(tried, ROUTES.len() * 10, "a line in ROUTES that is not described, or described twice");
     })
     .await;
 }

@@ -4,6 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use yingda_engine::{DecisionKind, Part, RankedLabel, SentimentScores};
 
+use crate::storage::Attachment;
+
 /// Intents in an answer.
 const TOP_INTENTS: usize = 5;
 
@@ -184,10 +186,36 @@ pub struct ChatResponse {
     /// The session's open ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_id: Option<String>,
+    /// The file that came with the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<AttachmentItem>,
     /// The model that read it.
     pub model: String,
     /// Where the time went.
     pub timings: TimingsBody,
+}
+
+/// A file beside a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AttachmentItem {
+    /// Its id, with which it is fetched.
+    pub id: String,
+    /// Its name.
+    #[schema(example = "杯子.jpg")]
+    pub name: String,
+    /// Its type, by its bytes.
+    #[serde(rename = "type")]
+    #[schema(example = "image/jpeg")]
+    pub media_type: String,
+    /// Its size in bytes.
+    pub bytes: i64,
+}
+
+impl From<Attachment> for AttachmentItem {
+    fn from(attachment: Attachment) -> Self {
+        let Attachment { id, name, media_type, size, .. } = attachment;
+        Self { id, name, media_type, bytes: size }
+    }
 }
 
 /// An answer that has been stored.

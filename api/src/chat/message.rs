@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::desk::attachments::File;
 use crate::error::ApiError;
 
 /// Longest text, in characters.
@@ -30,8 +31,17 @@ pub enum MessageType {
 }
 
 impl MessageType {
+    /// The kind of message that a file is, by its type.
+    pub(crate) fn of_file(media_type: &str) -> Self {
+        match media_type.split('/').next() {
+            Some("image") => Self::Image,
+            Some("audio") => Self::Voice,
+            _ => Self::File,
+        }
+    }
+
     /// What is stored in place of what cannot be read, the sentence that answers it.
-    pub(super) fn placeholder(self) -> (&'static str, &'static str) {
+    pub(crate) fn placeholder(self) -> (&'static str, &'static str) {
         match self {
             Self::Text => ("[空消息]", "没有收到文字内容，请输入您想咨询的问题，或回复「人工」转人工客服。"),
             Self::Image => {
@@ -90,6 +100,8 @@ pub struct Message {
     pub(super) channel: Option<String>,
     pub(super) profile: Option<serde_json::Value>,
     pub(super) kind: MessageType,
+    /// The file that it is.
+    pub(super) file: Option<File>,
 }
 
 /// NUL is in no text that people write, and PostgreSQL cannot store it.
@@ -164,7 +176,24 @@ impl Message {
             channel: incoming.channel,
             profile: incoming.profile,
             kind: incoming.kind,
+            file: None,
         })
+    }
+
+    /// The message that a file is.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing or wrong; the error names it.
+    pub(crate) fn of_file(
+        session_id: String,
+        message_id: Option<String>,
+        channel: Option<String>,
+        file: File,
+    ) -> Result<Self, ApiError> {
+        let kind = MessageType::of_file(file.media_type);
+        let incoming = Incoming { session_id, user_id: None, text: None, message_id, channel, profile: None, kind };
+        Ok(Self { file: Some(file), ..Self::check(incoming)? })
     }
 }
 

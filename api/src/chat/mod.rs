@@ -24,7 +24,7 @@ use crate::desk::survey::DECISION;
 use crate::desk::{self, Priority};
 use crate::error::ApiError;
 use crate::metrics;
-use crate::storage::{NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
+use crate::storage::{Belongs, NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
 use crate::webhook::Webhook;
 
 /// Where a message comes from when nobody says so.
@@ -342,6 +342,15 @@ impl Chat {
             },
             None => desk::customer_wrote(&mut tx, &session, seq).await?,
         };
+        let attachment = match &message.file {
+            None => None,
+            Some(file) => {
+                if let Some(milliseconds) = tx.wait_for_attachment(&session.id, file.per_hour).await? {
+                    return Err(ApiError::too_many_attachments(milliseconds));
+                }
+                Some(tx.add_attachment(&session.id, Belongs::Turn(seq), file).await?.into())
+            }
+        };
         let timings = Timings { total_ms: started.elapsed().as_secs_f64() * 1000.0, ..judged.timings };
         let response = ChatResponse {
             session_id: session.id.clone(),
@@ -369,6 +378,7 @@ impl Chat {
             rule: bot.as_ref().and_then(|bot| bot.rule.clone()),
             flow: bot.as_ref().and_then(|bot| bot.flow.clone()),
             ticket_id,
+            attachment,
             model: model.clone(),
             timings: TimingsBody {
                 queue_ms: timings.queue_ms,

@@ -116,7 +116,12 @@ impl Dispatcher {
             return Ok(done);
         }
         let held = self.storage.held_tickets().await?;
-        let floor = floor(&plan, &agents, &held, now);
+        let mut floor = floor(&plan, &agents, &held, now);
+        let outside = self.storage.organisations().await?;
+        for team in &mut floor.teams {
+            // Whatever the settings say: what is not shared with them they do not even see.
+            team.outside |= outside.iter().any(|organisation| organisation.team == team.id);
+        }
         for ticket in left(&plan, &agents, &floor, &held, now) {
             let assignee = ticket.assignee.as_deref().unwrap_or_default();
             done.returned += usize::from(changed(self.desk.take_back(&ticket.id, assignee).await)?);

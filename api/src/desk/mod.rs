@@ -3,12 +3,14 @@
 //! [`ticket`] says what a ticket is and which moves it allows; [`Desk`] makes them, one transaction each: the session is locked,
 //! the ticket moved, its owner changed, and what was done appended to the history, or nothing of it.
 
+pub mod attachments;
 pub mod calendar;
 mod dispatch;
 pub mod intervention;
 pub mod routing;
 pub mod service_level;
 pub mod settings;
+pub mod sharing;
 pub mod survey;
 mod ticket;
 mod tuning;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::attachments::AttachmentSettings;
 use super::calendar::{Calendar, CalendarSettings};
 use super::intervention::{InterventionSettings, Rule};
 use super::routing::{Overflow, RoutingConfig, Team};
@@ -27,6 +28,8 @@ pub struct DeskSettings {
     pub calendar: Option<String>,
     /// Teams. One that is not listed has no overflow and serves everything.
     pub teams: Vec<TeamSettings>,
+    /// Files beside a conversation.
+    pub attachments: AttachmentSettings,
     /// Seconds without a sign of life after which somebody counts as offline.
     pub offline_seconds: u32,
     /// Seconds after which the tickets of somebody who is offline go back to their queue.
@@ -46,6 +49,7 @@ impl Default for DeskSettings {
             calendars: BTreeMap::new(),
             calendar: None,
             teams: Vec::new(),
+            attachments: AttachmentSettings::default(),
             offline_seconds: 45,
             abandoned_seconds: 300,
             survey: SurveySettings::default(),
@@ -91,6 +95,7 @@ impl DeskSettings {
         if let Err(found) = Rule::all(&self.intervention, &self.teams) {
             problems.extend(found);
         }
+        problems.extend(inside("attachments", self.attachments.problems()));
         for (name, settings) in &self.calendars {
             if let Err(error) = Calendar::new(settings.clone()) {
                 problems.extend(inside(&format!("calendars.{name}"), error.problems));

@@ -536,4 +536,4 @@ pub fn replay<'a>(afters: impl IntoIterator<Item = &'a Map<String, Value>>) -> M
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,11 +3,14 @@
 use serde_json::{Map, Value, json};
 use yingda_engine::{Role, Understanding};
 
+use super::attachments::File;
+use super::sharing::{BOTH, BY, FOR, Organisation, Sees, Share};
 use super::survey::{Survey, SurveySettings};
 use super::ticket::{Action, Move, Priority, Status, Ticket, difference};
+use crate::chat::{AttachmentItem, MessageType};
 use crate::storage::{
-    Correction, NewEvent, NewTicket, NewTurn, RemoteState, Session, SessionDetails, Storage, StorageError, Tx, new_id,
-    now,
+    Attachment, Belongs, Correction, NewEvent, NewTicket, NewTurn, RemoteState, Session, SessionDetails, Storage,
+    StorageError, Tx, new_id, now,
 };
 
 /// Why something cannot be done with a ticket.
@@ -72,6 +75,18 @@ pub enum DeskError {
         id: String,
         /// Why.
         why: &'static str,
+    },
+    /// There is no such organisation, or the ticket is not shared with it.
+    #[error("there is no organisation {id}, or nothing to take back from it")]
+    NoOrganisation {
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The session has got many files within the last hour.
+    #[error("the session has too many files; another one may come in {milliseconds} ms")]
+    TooManyAttachments {
+        /// Until there is room.
+        milliseconds: i64,
     },
     /// The database failed.
     #[error(transparent)]
@@ -223,6 +238,8 @@ pub async fn customer_wrote(tx: &mut Tx, session: &Session, seq: i64) -> Result<
 pub struct Desk {
     storage: Storage,
     surveys: SurveySettings,
+    /// Whose people work at it: an outside organisation's, for whom there is only what is shared with it; `None`: the house's.
+    organisation: Option<String>,
 }
 
 /// A ticket whose session is locked.
@@ -231,11 +248,40 @@ pub(super) struct Locked {
     pub(super) session: Session,
     pub(super) ticket: Ticket,
     before: Map<String, Value>,
+    /// Whose people are at it, if they are from outside.
+    organisation: Option<String>,
 }
 
 impl Locked {
+    /// Shares the ticket from the session's next turn on; returns how much is seen.
+    async fn share(&mut self, organisation: &Organisation, sees: Sees) -> Result<Sees, DeskError> {
+        let share = Share {
+            ticket_id: self.ticket.id.clone(),
+            organisation: organisation.id.clone(),
+            sees,
+            after_seq: self.session.last_seq,
+            created_at: now(),
+        };
+        self.tx.put_share(&share).await?;
+        Ok(sees)
+    }
+
+    /// Makes sure that another ticket exists for the people who are at this one.
+    async fn must_see(&mut self, id: &str) -> Result<(), DeskError> {
+        match &self.organisation {
+            Some(organisation) => {
+                let share = self.tx.share(id, organisation).await?;
+                share.map(drop).ok_or_else(|| DeskError::NotFound { id: id.to_owned() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Stores the ticket with what was done to it.
-    pub(super) async fn finish(mut self, event: NewEvent) -> Result<Ticket, DeskError> {
+    pub(super) async fn finish(mut self, mut event: NewEvent) -> Result<Ticket, DeskError> {
+        if let Some(organisation) = self.organisation {
+            event.data[BY] = Value::String(organisation);
+        }
         self.tx.update_ticket(&self.ticket).await?;
         let event = event.change(&self.before, &self.ticket.told());
         self.tx.add_ticket_event(&self.ticket.id, event).await?;
@@ -252,7 +298,12 @@ impl Desk {
 
     /// A desk over a database, which asks customers as the settings say.
     pub fn with_surveys(storage: Storage, surveys: SurveySettings) -> Self {
-        Self { storage, surveys }
+        Self { storage, surveys, organisation: None }
+    }
+
+    /// The same desk for people of an outside organisation: what is not shared with it does not exist there.
+    pub fn for_organisation(&self, organisation: Option<String>) -> Self {
+        Self { organisation, ..self.clone() }
     }
 
     pub(super) fn storage(&self) -> &Storage {
@@ -340,14 +391,27 @@ impl Desk {
         step: Move,
         actor: &Actor,
         reason: Option<String>,
-        data: Value,
+        mut data: Value,
     ) -> Result<Ticket, DeskError> {
         let action = step.action();
         locked.ticket.make(&step, actor, now())?;
+        if let Move::Transfer { team } = &step
+            && let Some(organisation) = locked.tx.organisation_of_team(team).await?
+        {
+            // Whoever gets it must see it, and its history says how much.
+            let known = locked.tx.share(&locked.ticket.id, &organisation.id).await?;
+            let sees = match known {
+                Some(share) => share.sees,
+                None => locked.share(&organisation, Sees::Conversation).await?,
+            };
+            (data["organisation"], data["sees"]) = (json!(organisation.id), json!(sees.as_str()));
+        }
         match &step {
             Move::Reopen => {
                 if let Some(open) = locked.tx.open_ticket_of(&locked.session.id).await? {
-                    return Err(DeskError::AnotherIsOpen { id: locked.ticket.id, other: open.id });
+                    // Of another ticket people outside learn no more than that there is one.
+                    let other = if locked.must_see(&open.id).await.is_ok() { open.id } else { String::new() };
+                    return Err(DeskError::AnotherIsOpen { id: locked.ticket.id, other });
                 }
                 locked.tx.give_to_agent(&mut locked.session, None).await?;
             }
@@ -360,6 +424,75 @@ impl Desk {
             Move::Accept | Move::Reply | Move::Wait | Move::CustomerMessage => {}
         }
         locked.finish(NewEvent::new(action.event(), actor.name()).because(reason).with(data)).await
+    }
+
+    /// Gives a ticket to another team. Where that belongs to an organisation, it is shared with it: `sees` says how much, or what was
+    /// said before, or else the conversation from now on. `reason` is masked already.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, its state does not allow it, or the actor may not.
+    pub async fn transfer(
+        &self,
+        id: &str,
+        team: &str,
+        sees: Option<Sees>,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<Ticket, DeskError> {
+        let mut locked = self.lock(id).await?;
+        if let (Some(sees), Some(organisation)) = (sees, locked.tx.organisation_of_team(team).await?) {
+            locked.share(&organisation, sees).await?;
+        }
+        self.advance(locked, Move::Transfer { team: team.to_owned() }, actor, reason, json!({})).await
+    }
+
+    /// Shares a ticket with an organisation, or changes how much that sees.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket or organisation, or the actor neither has the ticket nor manages the desk.
+    pub async fn share(&self, id: &str, organisation: &str, sees: Sees, actor: &Actor) -> Result<Ticket, DeskError> {
+        let mut locked = self.lock(id).await?;
+        may_share(&locked.ticket, actor)?;
+        let missing = || DeskError::NoOrganisation { id: organisation.to_owned() };
+        let organisation = locked.tx.organisation(organisation).await?.ok_or_else(missing)?;
+        locked.share(&organisation, sees).await?;
+        locked.ticket.updated_at = now();
+        let data = json!({ "organisation": organisation.id, "name": organisation.name, "sees": sees.as_str() });
+        locked.finish(NewEvent::new("shared", actor.name()).with(data)).await
+    }
+
+    /// Takes a ticket back from an organisation. From its queue, or its people, it goes back to everybody's.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, it is not shared with the organisation, or the actor neither has it nor manages the desk.
+    pub async fn take_back_share(&self, id: &str, organisation: &str, actor: &Actor) -> Result<Ticket, DeskError> {
+        let holder = self.storage.ticket(id).await?.and_then(|ticket| ticket.assignee);
+        let holder_is_theirs = match &holder {
+            Some(name) => self.storage.organisation_of_name(name).await?.as_deref() == Some(organisation),
+            None => false,
+        };
+        let mut locked = self.lock(id).await?;
+        may_share(&locked.ticket, actor)?;
+        let missing = || DeskError::NoOrganisation { id: organisation.to_owned() };
+        let organisation = locked.tx.organisation(organisation).await?.ok_or_else(missing)?;
+        if !locked.tx.remove_share(id, &organisation.id).await? {
+            return Err(DeskError::NoOrganisation { id: organisation.id });
+        }
+        let in_their_queue = locked.ticket.team.as_deref() == Some(organisation.team.as_str());
+        let theirs = in_their_queue || (holder_is_theirs && locked.ticket.assignee == holder);
+        locked.ticket.updated_at = now();
+        if theirs && locked.ticket.status.is_open() {
+            if locked.ticket.status != Status::New {
+                locked.ticket.make(&Move::Return, &Actor::system(), now())?;
+                locked.tx.give_to_agent(&mut locked.session, None).await?;
+            }
+            locked.ticket.team = locked.ticket.team.filter(|_| !in_their_queue);
+        }
+        let data = json!({ "organisation": organisation.id, "name": organisation.name });
+        locked.finish(NewEvent::new("unshared", actor.name()).with(data)).await
     }
 
     /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already. The same
@@ -394,6 +527,41 @@ impl Desk {
         locked.finish(NewEvent::new(Action::Reply.event(), &author).with(data)).await
     }
 
+    /// Keeps a file: as an answer to the customer, or with `inside` as a note for colleagues. Its name is masked already.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket, its state does not allow it, somebody else has it, or the session has too many files.
+    pub async fn attach(
+        &self,
+        id: &str,
+        actor: &Actor,
+        file: &File,
+        inside: bool,
+    ) -> Result<(Ticket, Attachment), DeskError> {
+        let mut locked = self.lock(id).await?;
+        let session_id = locked.session.id.clone();
+        if let Some(milliseconds) = locked.tx.wait_for_attachment(&session_id, file.per_hour).await? {
+            return Err(DeskError::TooManyAttachments { milliseconds });
+        }
+        if inside {
+            locked.ticket.updated_at = now();
+            let belongs = Belongs::Ticket { id, organisation: self.organisation.as_deref() };
+            let kept = locked.tx.add_attachment(&session_id, belongs, file).await?;
+            let data = json!({ "text": file.name, "attachment": AttachmentItem::from(kept.clone()) });
+            let ticket = locked.finish(NewEvent::new("note", actor.name()).with(data)).await?;
+            return Ok((ticket, kept));
+        }
+        locked.ticket.make(&Move::Reply, actor, now())?;
+        let author = locked.ticket.assignee.clone().unwrap_or_default();
+        let text = MessageType::of_file(file.media_type).placeholder().0.to_owned();
+        let turn = NewTurn { text, author: Some(author.clone()), ..NewTurn::default() };
+        let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
+        let kept = locked.tx.add_attachment(&session_id, Belongs::Turn(seq), file).await?;
+        let ticket = locked.finish(NewEvent::new(Action::Reply.event(), &author).with(json!({ "seq": seq }))).await?;
+        Ok((ticket, kept))
+    }
+
     /// Puts a ticket together with another open one of the same customer, which goes on alone.
     ///
     /// # Errors
@@ -406,7 +574,7 @@ impl Desk {
         actor: &Actor,
         reason: Option<String>,
     ) -> Result<Ticket, DeskError> {
-        let other = self.storage.ticket(into).await?.ok_or_else(|| DeskError::NotFound { id: into.to_owned() })?;
+        let other = self.seen(into).await?;
         let why = |why| DeskError::NotTogether { id: id.to_owned(), other: into.to_owned(), why };
         if other.id == id {
             return Err(why("it is the same ticket"));
@@ -414,6 +582,7 @@ impl Desk {
         let other_user = self.storage.session(&other.session_id).await?.and_then(|session| session.user_id);
         // Both sessions are locked, in the order of their ids, before either ticket is looked at.
         let mut locked = self.lock_with(id, Some(&other.session_id)).await?;
+        locked.must_see(into).await?;
         if locked.session.user_id.is_none() || locked.session.user_id != other_user {
             return Err(why("they are not known to be of the same customer"));
         }
@@ -432,9 +601,22 @@ impl Desk {
     ///
     /// When there is no such ticket.
     pub async fn note(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
+        self.remark(id, actor, json!({ "text": text })).await
+    }
+
+    /// As [`Desk::note`], for colleagues of both sides: the house's, and those of the organisations with which it is shared.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such ticket.
+    pub async fn note_for_both(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
+        self.remark(id, actor, json!({ "text": text, FOR: BOTH })).await
+    }
+
+    async fn remark(&self, id: &str, actor: &Actor, data: Value) -> Result<Ticket, DeskError> {
         let mut locked = self.lock(id).await?;
         locked.ticket.updated_at = now();
-        locked.finish(NewEvent::new("note", actor.name()).with(json!({ "text": text }))).await
+        locked.finish(NewEvent::new("note", actor.name()).with(data)).await
     }
 
     /// Changes what people know better than the model. What it corrects of intent, sentiment or priority is kept as an example.
@@ -503,9 +685,9 @@ impl Desk {
             let (id, other) = (id.to_owned(), other.to_owned());
             return Err(DeskError::NotTogether { id, other, why: "it is the same ticket" });
         }
-        let other_ticket =
-            self.storage.ticket(other).await?.ok_or_else(|| DeskError::NotFound { id: other.to_owned() })?;
+        let other_ticket = self.seen(other).await?;
         let mut locked = self.lock_with(id, Some(&other_ticket.session_id)).await?;
+        locked.must_see(other).await?;
         if !locked.tx.link_tickets(id, other).await? {
             return Ok(locked.ticket);
         }
@@ -653,10 +835,20 @@ impl Desk {
         self.lock_with(id, None).await
     }
 
+    /// A ticket that exists for these people.
+    async fn seen(&self, id: &str) -> Result<Ticket, DeskError> {
+        let ticket = self.storage.ticket(id).await?;
+        let shared = match &self.organisation {
+            Some(organisation) => self.storage.share(id, organisation).await?.is_some(),
+            None => true,
+        };
+        ticket.filter(|_| shared).ok_or_else(|| DeskError::NotFound { id: id.to_owned() })
+    }
+
     /// As [`Desk::lock`], with another session locked too, in the order of their ids.
     async fn lock_with(&self, id: &str, other: Option<&str>) -> Result<Locked, DeskError> {
         let not_found = || DeskError::NotFound { id: id.to_owned() };
-        let session_id = self.storage.ticket(id).await?.ok_or_else(not_found)?.session_id;
+        let session_id = self.seen(id).await?.session_id;
         let mut tx = self.storage.begin().await?;
         let other = other.filter(|other| *other != session_id);
         if let Some(other) = other.filter(|other| *other < session_id.as_str()) {
@@ -667,8 +859,24 @@ impl Desk {
             tx.lock_existing_session(other).await?;
         }
         let ticket = tx.ticket(id).await?.ok_or_else(not_found)?;
+        // It may have been taken back since.
+        if let Some(organisation) = &self.organisation
+            && tx.share(id, organisation).await?.is_none()
+        {
+            return Err(not_found());
+        }
         let before = ticket.told();
-        Ok(Locked { tx, session, ticket, before })
+        Ok(Locked { tx, session, ticket, before, organisation: self.organisation.clone() })
+    }
+}
+
+/// Whether somebody may say who outside sees a ticket: who has it, or manages the desk.
+fn may_share(ticket: &Ticket, actor: &Actor) -> Result<(), DeskError> {
+    let id = ticket.id.clone();
+    match &ticket.assignee {
+        _ if actor.manages || actor.holds(ticket) => Ok(()),
+        Some(assignee) => Err(DeskError::NotAssignee { id, assignee: assignee.clone() }),
+        None => Err(DeskError::NotManager { id, action: Action::Transfer }),
     }
 }
 

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::extract::{Admin, ApiJson, ApiPath};
+use super::organisations::organisation_id;
 use crate::auth::{self, Role};
 use crate::chat::checked_id;
 use crate::error::{ApiError, ErrorBody};
@@ -53,6 +54,8 @@ pub(super) struct NewKeyRequest {
     name: String,
     /// What it may do.
     role: Role,
+    /// The organisation outside the house whose it is; its role is `agent` then.
+    organisation: Option<String>,
 }
 
 /// A key, as it may be shown.
@@ -64,6 +67,9 @@ pub(super) struct KeyBody {
     name: String,
     /// What it may do.
     role: Role,
+    /// The organisation outside the house whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organisation: Option<String>,
     /// When it was made.
     created_at: String,
     /// Since when it is refused.
@@ -77,6 +83,7 @@ impl From<KeyRecord> for KeyBody {
             key_id: record.id,
             name: record.name,
             role: record.role,
+            organisation: record.organisation,
             created_at: rfc3339(record.created_at),
             revoked_at: record.revoked_at.map(rfc3339),
         }
@@ -148,7 +155,15 @@ pub(super) async fn create_key(
     ApiJson(request): ApiJson<NewKeyRequest>,
 ) -> Result<(StatusCode, Json<NewKeyBody>), ApiError> {
     let name = checked_id("name", request.name.trim().to_owned())?;
-    let (record, key) = auth::create_key(&state.0.storage, &name, request.role).await?;
+    let (record, key) = match request.organisation {
+        None => auth::create_key(&state.0.storage, &name, request.role).await?,
+        Some(_) if request.role != Role::Agent => return Err(ApiError::field("role", "外部机构的密钥只能是 agent")),
+        Some(organisation) => {
+            let id = organisation_id(organisation)?;
+            let made = auth::create_outside_key(&state.0.storage, &name, &id).await?;
+            made.ok_or(ApiError::OrganisationNotFound(id))?
+        }
+    };
     Ok((StatusCode::CREATED, Json(NewKeyBody { record: record.into(), key })))
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::extract::{Agent, ApiJson, ApiPath, Supervisor};
-use crate::auth::IdentityKind;
+use super::scope::Scoped;
 use crate::chat::checked_id;
 use crate::desk::routing::{HIGHEST_LEVEL, Presence};
 use crate::error::{ApiError, ErrorBody};
@@ -234,13 +234,10 @@ pub(super) async fn remove(
 )]
 pub(super) async fn presence(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiJson(request): ApiJson<PresenceRequest>,
 ) -> Result<StatusCode, ApiError> {
-    let name = match request.agent.filter(|_| identity.kind != IdentityKind::User) {
-        Some(name) => checked_id("agent", name.trim().to_owned())?,
-        None => identity.name,
-    };
+    let name = scope.name(request.agent)?;
     if state.0.storage.set_presence(&name, request.presence).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

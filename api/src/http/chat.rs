@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::AppState;
 use super::extract::{ApiJson, Caller};
-use crate::chat::{ChatResponse, Incoming, Message};
+use crate::chat::{Answer, ChatResponse, Incoming, Message};
 use crate::error::{ApiError, ErrorBody};
 
 /// Answer one message
@@ -35,11 +35,16 @@ pub(super) async fn chat(
     let message = Message::check(incoming)?;
     let chat = state.0.chat.clone();
     let answer = state.finish(async move { chat.handle(message).await }).await?;
+    Ok(answered(answer))
+}
+
+/// An answer as it is sent.
+pub(super) fn answered(answer: Answer) -> Response {
     let mut response =
         ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer.json).into_response();
     if answer.replayed {
         let name = HeaderName::from_static("idempotent-replayed");
         response.headers_mut().insert(name, HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
 }

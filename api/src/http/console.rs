@@ -18,13 +18,14 @@ macro_rules! console_files {
 }
 
 /// Name, type and content of every file but the page itself.
-const FILES: [(&str, &str, &str); 29] = console_files! {
+const FILES: [(&str, &str, &str); 31] = console_files! {
     "console.css": "text/css; charset=utf-8",
     "actions.js": SCRIPT,
     "alerts.js": SCRIPT,
     "api.js": SCRIPT,
     "apikeys.js": SCRIPT,
     "assist.js": SCRIPT,
+    "attachments.js": SCRIPT,
     "board.js": SCRIPT,
     "details.js": SCRIPT,
     "dialog.js": SCRIPT,
@@ -42,6 +43,7 @@ const FILES: [(&str, &str, &str); 29] = console_files! {
     "rules.js": SCRIPT,
     "search.js": SCRIPT,
     "settings.js": SCRIPT,
+    "sharing.js": SCRIPT,
     "team.js": SCRIPT,
     "ticket.js": SCRIPT,
     "timeline.js": SCRIPT,

@@ -162,6 +162,19 @@ impl FromRequestParts<AppState> for ApiPath {
     }
 }
 
+/// Two parts of the path.
+pub(super) struct ApiPaths(pub(super) String, pub(super) String);
+
+impl FromRequestParts<AppState> for ApiPaths {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((first, second)) = path.map_err(|_| ApiError::InvalidPath)?;
+        Ok(Self(first, second))
+    }
+}
+
 /// The query string.
 pub(super) struct ApiQuery<T>(pub(super) T);
 
@@ -269,7 +282,8 @@ impl Credential {
     }
 }
 
-async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visitor, ApiError> {
+/// Whoever comes with a role, or a larger one, also from outside the house: only what limits itself may ask for them.
+pub(super) async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visitor, ApiError> {
     if state.0.config.open {
         return Ok(Visitor { identity: Identity::open(), login: None });
     }
@@ -281,7 +295,8 @@ async fn visitor(parts: &Parts, state: &AppState, needed: Role) -> Result<Visito
     if visitor.identity.role < needed { Err(ApiError::Forbidden { needed }) } else { Ok(visitor) }
 }
 
-/// Makes an extractor that lets through whoever has a role, or a larger one.
+/// Makes an extractor that lets through whoever of the house has a role, or a larger one. People of outside organisations are let
+/// through by [`Scoped`](super::scope::Scoped) alone.
 macro_rules! role {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -291,7 +306,8 @@ macro_rules! role {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-                Ok(Self(visitor(parts, state, Role::$name).await?.identity))
+                let identity = visitor(parts, state, Role::$name).await?.identity;
+                if identity.organisation.is_some() { Err(ApiError::Outside) } else { Ok(Self(identity)) }
             }
         }
     };

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
+use super::attachments::with_files;
 use super::extract::{Credential, parse};
 use super::sessions::{SessionTicket, TurnBody};
 use crate::auth::{Identity, Role};
@@ -250,6 +251,9 @@ async fn welcome(state: AppState, mut socket: WebSocket, known: Option<(Option<C
             (Some(known), _) => known,
             (None, _) => return Err(ApiError::KeyMissing),
         };
+        if identity.organisation.is_some() {
+            return Err(ApiError::Outside);
+        }
         let works = identity.role >= Role::Agent;
         let side = request.side.unwrap_or(if works { Side::Agent } else { Side::Customer });
         if side == Side::Agent && !works {
@@ -362,7 +366,7 @@ impl Connection {
         let Some(credential) = &self.credential else { return Ok(()) };
         let needed = if self.side == Side::Agent { Role::Agent } else { Role::Caller };
         match credential.identify(&self.state).await {
-            Ok(identity) if identity.role >= needed => Ok(()),
+            Ok(identity) if identity.role >= needed && identity.organisation.is_none() => Ok(()),
             Err(ApiError::Storage(_)) => Ok(()),
             Ok(_) | Err(_) => {
                 self.send(closing(NOT_LET_IN, "not let in any more")).await?;
@@ -494,9 +498,14 @@ impl Connection {
                     Ok(turns) => turns,
                     Err(error) => return Ok(Err(error.into())),
                 };
-                for turn in turns {
-                    told.seq = turn.seq;
-                    let turn = Box::new(TurnBody::from(turn));
+                let numbers: Vec<i64> = turns.iter().map(|turn| turn.seq).collect();
+                let turns = match with_files(&self.state, session_id, turns).await {
+                    Ok(turns) => turns,
+                    Err(error) => return Ok(Err(error)),
+                };
+                for (seq, turn) in numbers.into_iter().zip(turns) {
+                    told.seq = seq;
+                    let turn = Box::new(turn);
                     self.tell(&LiveFrame::Turn { session_id: session_id.to_owned(), turn }).await?;
                 }
             }

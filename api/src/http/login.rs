@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::extract::{ApiJson, Person, Visitor};
+use super::organisations::OrganisationBody;
 use super::users::UserBody;
 use crate::auth::{IdentityKind, Role};
 use crate::error::{ApiError, ErrorBody};
@@ -120,6 +121,9 @@ pub(super) struct MeBody {
     /// The person, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<UserBody>,
+    /// The organisation outside the house to which they belong: they see only what is shared with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organisation: Option<OrganisationBody>,
     /// What must stand in the header `X-CSRF-Token` of every request but GET and HEAD, where the cookie is the only proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     csrf_token: Option<String>,
@@ -212,11 +216,15 @@ pub(super) async fn log_out(
         (status = 401, description = "Nobody, or not any more", body = ErrorBody),
     )
 )]
-pub(super) async fn me(visitor: Visitor) -> impl IntoResponse {
+pub(super) async fn me(State(state): State<AppState>, visitor: Visitor) -> Result<Response, ApiError> {
     let Visitor { identity, login } = visitor;
+    let organisation = match &identity.organisation {
+        Some(id) => state.0.storage.organisation(id).await?.map(OrganisationBody::from),
+        None => None,
+    };
     let (user, csrf_token) = login.map(|login| (login.user.into(), login.csrf_token)).unzip();
-    let body = MeBody { kind: identity.kind, name: identity.name, role: identity.role, user, csrf_token };
-    ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(body))
+    let body = MeBody { kind: identity.kind, name: identity.name, role: identity.role, user, organisation, csrf_token };
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(body)).into_response())
 }
 
 /// Change one's own password

@@ -3,6 +3,7 @@
 mod admin;
 mod agents;
 mod alerts;
+mod attachments;
 mod chat;
 mod console;
 mod extract;
@@ -11,8 +12,10 @@ mod knowledge;
 mod live;
 mod login;
 mod openapi;
+mod organisations;
 mod page;
 mod reports;
+mod scope;
 mod search;
 mod sessions;
 mod surveys;
@@ -240,7 +243,7 @@ impl AppState {
 
 /// All routes over a state. Tests call it without a port.
 pub(crate) fn router(state: AppState) -> Router {
-    let (routes, api) = openapi::routes();
+    let (routes, api) = openapi::routes(state.0.config.desk.attachments.max_bytes);
     let layers = state.clone();
     routes
         .merge(openapi::pages(api))
@@ -277,6 +280,9 @@ async fn observe(State(state): State<AppState>, request: Request, next: Next) ->
     async move {
         let mut response = next.run(request).await;
         response.headers_mut().insert(REQUEST_ID, id);
+        // Whatever a customer wrote, no browser takes it for a page.
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         let status = response.status().as_u16();
         let took = started.elapsed();
         let milliseconds = took.as_secs_f64() * 1000.0;

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    AppState, admin, agents, alerts, chat, health, knowledge, live, login, reports, search, sessions, surveys, tickets,
-    tuning, understand, users, webhooks,
+    AppState, admin, agents, alerts, attachments, chat, health, knowledge, live, login, organisations, reports, search,
+    sessions, surveys, tickets, tuning, understand, users, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -69,8 +69,8 @@ fn accept_logins(path: &mut PathItem) {
     }
 }
 
-/// The routes and their description.
-pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+/// The routes and their description. `largest_file` in bytes.
+pub(super) fn routes(largest_file: usize) -> (Router<AppState>, utoipa::openapi::OpenApi) {
     let (routes, mut api) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(chat::chat))
         .routes(routes!(live::live))
@@ -98,6 +98,14 @@ pub(super) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(surveys::answer))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::acknowledge))
+        .routes(routes!(tickets::shares::share))
+        .routes(routes!(tickets::shares::take_back))
+        .routes(routes!(organisations::list, organisations::create))
+        .routes(routes!(organisations::change))
+        .routes(routes!(attachments::of_customer).layer(DefaultBodyLimit::max(largest_file)))
+        .routes(routes!(attachments::of_agent).layer(DefaultBodyLimit::max(largest_file)))
+        .routes(routes!(attachments::for_customer))
+        .routes(routes!(attachments::for_agent))
         .routes(routes!(reports::board))
         .routes(routes!(reports::summary))
         .routes(routes!(reports::report))

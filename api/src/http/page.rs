@@ -20,6 +20,10 @@ pub(super) fn routes() -> Router<AppState> {
             "/page/live.js",
             get(async || file("text/javascript; charset=utf-8", include_str!("../../page/live.js"))),
         )
+        .route(
+            "/page/attach.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("../../page/attach.js"))),
+        )
         .route("/favicon.ico", get(async || file("image/svg+xml", include_str!("../../page/icon.svg"))))
 }
 
@@ -32,7 +36,7 @@ pub(super) fn file(kind: &'static str, text: impl Into<Body>) -> Response {
         (
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             ),
         ),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

@@ -7,8 +7,9 @@ use utoipa::{IntoParams, ToSchema};
 use yingda_engine::Role;
 
 use super::AppState;
+use super::attachments::with_files;
 use super::extract::{ApiPath, ApiQuery, Caller, number};
-use crate::chat::{IntentScore, Sentiment};
+use crate::chat::{AttachmentItem, IntentScore, Sentiment};
 use crate::desk::Ticket;
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::{Owner, Turn, rfc3339};
@@ -117,6 +118,9 @@ pub(super) struct TurnBody {
     /// The person who wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<String>,
+    /// Files that came with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) attachments: Vec<AttachmentItem>,
     /// When.
     created_at: String,
 }
@@ -139,6 +143,7 @@ impl From<Turn> for TurnBody {
             reason: turn.reason,
             knowledge_id: turn.knowledge_id,
             author: turn.author,
+            attachments: Vec::new(),
             created_at: rfc3339(turn.created_at),
         }
     }
@@ -172,6 +177,7 @@ pub(super) async fn session(
         Owner::Bot => None,
     };
     let turns = state.0.storage.turns(&session.id, after, i64::MAX, limit).await?;
+    let turns = with_files(&state, &session.id, turns).await?;
     Ok(Json(SessionBody {
         session_id: session.id,
         user_id: session.user_id,
@@ -184,6 +190,6 @@ pub(super) async fn session(
         updated_at: rfc3339(session.updated_at),
         resolved_at: session.resolved_at.map(rfc3339),
         last_seq: session.last_seq,
-        turns: turns.into_iter().map(TurnBody::from).collect(),
+        turns,
     }))
 }

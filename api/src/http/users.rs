@@ -30,6 +30,9 @@ pub(super) struct UserBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "售后")]
     team: Option<String>,
+    /// The organisation outside the house to which they belong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organisation: Option<String>,
     /// Whether they can log in no more.
     disabled: bool,
     /// When they last logged in.
@@ -49,6 +52,7 @@ impl From<User> for UserBody {
             name: user.name,
             role: user.role,
             team: user.team,
+            organisation: user.organisation,
             disabled: user.disabled_at.is_some(),
             last_login_at: user.last_login_at.map(rfc3339),
             created_at: rfc3339(user.created_at),
@@ -79,6 +83,8 @@ pub(super) struct NewUserRequest {
     /// The team that they belong to, at most 64 characters.
     #[schema(example = "售后")]
     team: Option<String>,
+    /// The organisation outside the house to which they belong; they are an agent then, of its team.
+    organisation: Option<String>,
     /// Their first password: at least 10 characters, at most 256 bytes, not the login name.
     password: String,
 }
@@ -93,6 +99,8 @@ pub(super) struct UserChangeRequest {
     role: Option<Role>,
     /// The team that they belong to; empty for none.
     team: Option<String>,
+    /// The organisation outside the house to which they belong; empty for none.
+    organisation: Option<String>,
     /// Whether they can log in no more.
     disabled: Option<bool>,
     /// A new password, which also ends a lock.
@@ -123,14 +131,15 @@ pub(super) async fn create(
     _admin: Admin,
     ApiJson(request): ApiJson<NewUserRequest>,
 ) -> Result<(StatusCode, Json<UserBody>), ApiError> {
-    let NewUserRequest { login, name, role, team, password } = request;
-    let user = state.0.users.create(NewUser { login, name, role, team, password }, now()).await?;
+    let NewUserRequest { login, name, role, team, organisation, password } = request;
+    let new = NewUser { login, name, role, team, password };
+    let user = state.0.users.create_in(new, organisation.as_deref(), now()).await?;
     Ok((StatusCode::CREATED, Json(user.into())))
 }
 
 /// Change an account
 ///
-/// Another role or password, and disabling, log the person out everywhere.
+/// Another role, organisation or password, and disabling, log the person out everywhere.
 #[utoipa::path(
     patch, path = "/v1/users/{user_id}", tag = "people", request_body = UserChangeRequest, security(("api_key" = [])),
     params(("user_id" = String, Path, description = "The person")),
@@ -149,8 +158,8 @@ pub(super) async fn change(
 ) -> Result<Json<UserBody>, ApiError> {
     let missing = || ApiError::UserNotFound(id.chars().filter(|letter| !letter.is_control()).take(64).collect());
     let id = uuid::Uuid::try_parse(&id).map_err(|_| missing())?.to_string();
-    let UserChangeRequest { name, role, team, disabled, password } = request;
-    let change = UserChange { name, role, team, disabled, password };
+    let UserChangeRequest { name, role, team, organisation, disabled, password } = request;
+    let change = UserChange { name, role, team, organisation, disabled, password };
     let by = (identity.kind == IdentityKind::User).then_some(identity.id.as_str());
     Ok(Json(state.0.users.change(&id, change, by, now()).await?.into()))
 }

@@ -11,7 +11,7 @@ use crate::storage::{Delivery, Storage, WebhookRecord, new_id, rfc3339};
 use crate::webhook::{agent, check_address};
 
 /// The kinds of events that a webhook can be told of.
-pub const EVENTS: [&str; 26] = [
+pub const EVENTS: [&str; 28] = [
     "opened",
     "escalated_again",
     "customer_message",
@@ -38,6 +38,8 @@ pub const EVENTS: [&str; 26] = [
     "alert",
     "alert_acknowledged",
     "coupon",
+    "shared",
+    "unshared",
 ];
 
 /// Most webhooks of a service: every event is written down once for each.

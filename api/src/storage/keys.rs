@@ -15,6 +15,8 @@ pub struct KeyRecord {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// The organisation outside the house whose it is.
+    pub organisation: Option<String>,
     /// When it was made.
     pub created_at: i64,
     /// Since when it is refused.
@@ -27,6 +29,7 @@ fn key(row: &AnyRow) -> Result<KeyRecord, StorageError> {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         role: role.parse().map_err(|_| StorageError::Unknown { what: "the role", value: role })?,
+        organisation: row.try_get("organisation")?,
         created_at: row.try_get("created_at")?,
         revoked_at: row.try_get("revoked_at")?,
     })
@@ -42,7 +45,7 @@ impl Storage {
     /// When the database fails.
     pub async fn key_by_hash(&self, hash: &str) -> Result<Option<KeyRecord>, StorageError> {
         let row = sqlx::query(
-            "SELECT id, name, role, created_at, revoked_at FROM api_keys WHERE hash = $1 AND revoked_at IS NULL",
+            "SELECT id, name, role, organisation, created_at, revoked_at FROM api_keys WHERE hash = $1 AND revoked_at IS NULL",
         )
         .bind(hash)
         .fetch_optional(&self.readers)
@@ -56,7 +59,7 @@ impl Storage {
     ///
     /// When the database fails.
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, StorageError> {
-        let rows = sqlx::query("SELECT id, name, role, created_at, revoked_at FROM api_keys ORDER BY id")
+        let rows = sqlx::query("SELECT id, name, role, organisation, created_at, revoked_at FROM api_keys ORDER BY id")
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(key).collect()
@@ -105,15 +108,44 @@ impl Tx {
     ///
     /// When the database fails.
     pub async fn add_key(&mut self, name: &str, role: Role, hash: &str) -> Result<KeyRecord, StorageError> {
-        let record = KeyRecord { id: new_id(), name: name.to_owned(), role, created_at: now(), revoked_at: None };
-        sqlx::query("INSERT INTO api_keys (id, name, role, hash, created_at) VALUES ($1, $2, $3, $4, $5)")
-            .bind(record.id.as_str())
-            .bind(name)
-            .bind(role.as_str())
-            .bind(hash)
-            .bind(record.created_at)
-            .execute(self.connection())
-            .await?;
+        self.store_key(name, role, None, hash).await
+    }
+
+    /// Stores the hash of a new key of an organisation that exists.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn add_outside_key(
+        &mut self,
+        name: &str,
+        organisation: &str,
+        hash: &str,
+    ) -> Result<KeyRecord, StorageError> {
+        self.store_key(name, Role::Agent, Some(organisation.to_owned()), hash).await
+    }
+
+    async fn store_key(
+        &mut self,
+        name: &str,
+        role: Role,
+        organisation: Option<String>,
+        hash: &str,
+    ) -> Result<KeyRecord, StorageError> {
+        let id = new_id();
+        let record = KeyRecord { id, name: name.to_owned(), role, organisation, created_at: now(), revoked_at: None };
+        sqlx::query(
+            "INSERT INTO api_keys (id, name, role, hash, organisation, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .persistent(false)
+        .bind(record.id.as_str())
+        .bind(name)
+        .bind(role.as_str())
+        .bind(hash)
+        .bind(record.organisation.as_deref())
+        .bind(record.created_at)
+        .execute(self.connection())
+        .await?;
         Ok(record)
     }
 }

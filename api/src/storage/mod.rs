@@ -4,12 +4,14 @@
 //! one [`Tx`], which the caller commits.
 
 mod agents;
+mod attachments;
 mod bulk;
 mod gaps;
 mod interventions;
 mod keys;
 mod knowledge;
 mod live;
+mod organisations;
 mod outgoing;
 mod reports;
 mod search;
@@ -25,6 +27,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use agents::{AgentRecord, Queued};
+pub use attachments::{Attachment, Belongs};
 pub use gaps::Gap;
 pub use keys::KeyRecord;
 pub use knowledge::{KnowledgeFilter, NewVersion, Release, ReleaseKind, ReleaseState, Version, VersionState};

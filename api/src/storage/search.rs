@@ -11,10 +11,12 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::organisations::share_of;
 use super::statement::Statement;
-use super::tickets::{OPEN, ticket};
+use super::tickets::{OPEN, ticket, ticket_event};
 use super::{Dialect, Storage, StorageError, Tx};
 use crate::desk::Ticket;
+use crate::desk::sharing::View;
 
 /// Least and most characters that can be looked for.
 pub const SEARCHED: std::ops::RangeInclusive<usize> = 2..=64;
@@ -138,39 +140,42 @@ fn place(number: i64, seq: i64, is_turn: bool) -> Option<i64> {
     (0..PLACES).contains(&within).then_some(number * PLACES + within)
 }
 
-/// What stands in a place of a ticket, if the words are there.
+/// What is seen in a place of a ticket, if the words are there.
 async fn look(
     connection: &mut AnyConnection,
     ticket: &Ticket,
+    view: &View,
     place: i64,
     words: &[char],
 ) -> Result<Option<(Place, String)>, StorageError> {
     let (seq, is_turn) = (place % PLACES / 2, place % 2 == 0);
     if is_turn {
-        let turn = sqlx::query("SELECT role, text_masked FROM turns WHERE session_id = $1 AND seq = $2")
+        let turn = sqlx::query("SELECT role, text_masked, created_at FROM turns WHERE session_id = $1 AND seq = $2")
             .bind(ticket.session_id.as_str())
             .bind(seq)
             .fetch_optional(connection)
             .await?;
         let Some(turn) = turn else { return Ok(None) };
         let (role, text): (String, String) = (turn.try_get(0)?, turn.try_get(1)?);
+        if !view.shows_turn(ticket, seq, turn.try_get(2)?) {
+            return Ok(None);
+        }
         return Ok(snippet(&text, words).map(|snippet| (Place::Turn { seq, role }, snippet)));
     }
-    let event = sqlx::query("SELECT kind, reason, data FROM ticket_events WHERE ticket_id = $1 AND seq = $2")
+    let event = sqlx::query("SELECT * FROM ticket_events WHERE ticket_id = $1 AND seq = $2")
         .bind(ticket.id.as_str())
         .bind(seq)
         .fetch_optional(connection)
         .await?;
     let Some(event) = event else { return Ok(None) };
-    let (kind, reason, data): (String, Option<String>, String) =
-        (event.try_get(0)?, event.try_get(1)?, event.try_get(2)?);
-    let data: Value = serde_json::from_str(&data).unwrap_or_default();
-    let noted = noted(&kind, reason.as_deref(), &data);
-    if let Some(snippet) = noted.into_iter().find_map(|text| snippet(text, words)) {
-        return Ok(Some((Place::Note { seq }, snippet)));
+    if let Some(event) = view.event(ticket_event(&event)?) {
+        let noted = noted(&event.kind, event.reason.as_deref(), &event.data);
+        if let Some(snippet) = noted.into_iter().find_map(|text| snippet(text, words)) {
+            return Ok(Some((Place::Note { seq }, snippet)));
+        }
     }
     // What an event wrote may have been changed since.
-    let found = written(&ticket.told()).into_iter().find_map(|text| snippet(&text, words));
+    let found = written(&view.ticket(ticket.clone()).told()).into_iter().find_map(|text| snippet(&text, words));
     Ok(found.map(|snippet| (Place::Field, snippet)))
 }
 
@@ -184,6 +189,21 @@ impl Storage {
     pub async fn search_tickets(
         &self,
         words: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<FoundPage, StorageError> {
+        self.search_seen_tickets(words, None, before, limit).await
+    }
+
+    /// As [`Storage::search_tickets`], but only what an organisation sees, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn search_seen_tickets(
+        &self,
+        words: &str,
+        organisation: Option<&str>,
         before: Option<&str>,
         limit: usize,
     ) -> Result<FoundPage, StorageError> {
@@ -202,7 +222,7 @@ impl Storage {
         let (mut number, mut tickets) = (None, Vec::new());
         let mut read = 0;
         loop {
-            let places = self.with_pairs(&mut connection, &looked_for, before).await?;
+            let places = self.with_pairs(&mut connection, &looked_for, organisation, before).await?;
             for place in &places {
                 if number != Some(place / PLACES) {
                     if page.found.len() >= limit {
@@ -210,17 +230,19 @@ impl Storage {
                         return Ok(page);
                     }
                     number = Some(place / PLACES);
-                    tickets = tickets_numbered(&mut connection, place / PLACES).await?;
+                    tickets = seen_tickets(&mut connection, place / PLACES, organisation).await?;
                 }
-                for ticket in std::mem::take(&mut tickets) {
+                for (ticket, view) in std::mem::take(&mut tickets) {
                     if read >= MOST_READ {
                         page.next = Some(ticket.id);
                         return Ok(page);
                     }
                     read += 1;
-                    match look(&mut connection, &ticket, *place, &words).await? {
-                        Some((place, snippet)) => page.found.push(Found { ticket, place, snippet }),
-                        None => tickets.push(ticket),
+                    match look(&mut connection, &ticket, &view, *place, &words).await? {
+                        Some((place, snippet)) => {
+                            page.found.push(Found { ticket: view.ticket(ticket), place, snippet });
+                        }
+                        None => tickets.push((ticket, view)),
                     }
                 }
             }
@@ -238,19 +260,30 @@ impl Storage {
         &self,
         connection: &mut AnyConnection,
         pairs: &str,
+        organisation: Option<&str>,
         before: i64,
     ) -> Result<Vec<i64>, StorageError> {
-        let sql = match self.dialect {
+        let (place, mut sql) = match self.dialect {
             Dialect::Sqlite => {
-                "SELECT rowid FROM ticket_search WHERE ticket_search MATCH $1 AND rowid < $2 ORDER BY rowid DESC LIMIT $3"
+                let mut sql = Statement::new("SELECT rowid FROM ticket_search WHERE ticket_search MATCH ");
+                sql.push_bind(pairs);
+                ("rowid", sql)
             }
             Dialect::Postgres => {
-                "SELECT place FROM ticket_search WHERE pairs @> string_to_array($1, ' ')::INTEGER[] AND place < $2 \
-                 ORDER BY place DESC LIMIT $3"
+                let mut sql = Statement::new("SELECT place FROM ticket_search WHERE pairs @> string_to_array(");
+                sql.push_bind(pairs).push(", ' ')::INTEGER[]");
+                ("place", sql)
             }
         };
-        // Planned anew with its values: a rare pair and a common one want different ways.
-        let query = sqlx::query(sql).persistent(false).bind(pairs).bind(before).bind(AT_ONCE as i64);
+        sql.push(" AND ").push(place).push(" < ").push_bind(before);
+        if let Some(organisation) = organisation {
+            // What is not shared is not even read, and no page ends at it.
+            sql.push(" AND ").push(place).push(" / ").push(PLACES);
+            sql.push(" IN (SELECT t.number FROM tickets t JOIN ticket_shares s ON s.ticket_id = t.id");
+            sql.push(" WHERE s.organisation = ").push_bind(organisation).push(")");
+        }
+        sql.push(" ORDER BY ").push(place).push(" DESC LIMIT ").push_bind(AT_ONCE as i64);
+        let query = sql.build();
         query.fetch_all(connection).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -300,9 +333,24 @@ async fn older_than(connection: &mut AnyConnection, id: &str) -> Result<i64, Sto
     Ok(number.map_or(0, |number| (number + 1) * PLACES))
 }
 
-async fn tickets_numbered(connection: &mut AnyConnection, number: i64) -> Result<Vec<Ticket>, StorageError> {
+/// The tickets of a number that are seen, and how.
+async fn seen_tickets(
+    connection: &mut AnyConnection,
+    number: i64,
+    organisation: Option<&str>,
+) -> Result<Vec<(Ticket, View)>, StorageError> {
     let query = sqlx::query("SELECT * FROM tickets WHERE number = $1 ORDER BY id DESC").bind(number);
-    query.fetch_all(connection).await?.iter().map(ticket).collect()
+    let tickets = query.fetch_all(&mut *connection).await?;
+    let mut seen = Vec::with_capacity(tickets.len());
+    for row in &tickets {
+        let ticket = ticket(row)?;
+        let view = match organisation {
+            None => Some(View::House),
+            Some(organisation) => share_of(&mut *connection, &ticket.id, organisation).await?.map(View::Shared),
+        };
+        seen.extend(view.map(|view| (ticket, view)));
+    }
+    Ok(seen)
 }
 
 impl Tx {

@@ -43,8 +43,8 @@ pub struct TicketEvent {
     /// Its number in the ticket, from 1.
     pub seq: i64,
     /// What: an action's [`event`](crate::desk::Action::event), or `opened`, `escalated_again`, `note`, `amended`, `linked`,
-    /// `merged_here`, `service_level`, `external_status`, `rated`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or
-    /// `coupon`.
+    /// `merged_here`, `service_level`, `external_status`, `rated`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged`,
+    /// `coupon`, `shared` or `unshared`.
     pub kind: String,
     /// Who did it: `bot`, `customer`, `system`, or the name of a person.
     pub actor: String,
@@ -127,6 +127,8 @@ pub struct TicketFilter {
     pub user_id: Option<String>,
     /// The session.
     pub session_id: Option<String>,
+    /// The organisation with which they are shared.
+    pub organisation: Option<String>,
 }
 
 impl TicketFilter {
@@ -183,7 +185,7 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
     })
 }
 
-pub(super) fn event(row: &AnyRow) -> Result<TicketEvent, StorageError> {
+pub(super) fn ticket_event(row: &AnyRow) -> Result<TicketEvent, StorageError> {
     Ok(TicketEvent {
         seq: row.try_get("seq")?,
         kind: row.try_get("kind")?,
@@ -258,6 +260,10 @@ impl Storage {
         }
         if let Some(user) = &filter.user_id {
             sql.push(" AND session_id IN (SELECT id FROM sessions WHERE user_id = ").push_bind(user.clone()).push(")");
+        }
+        if let Some(organisation) = &filter.organisation {
+            sql.push(" AND id IN (SELECT ticket_id FROM ticket_shares WHERE organisation = ");
+            sql.push_bind(organisation.clone()).push(")");
         }
         sql.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
         sql.build().fetch_all(&self.readers).await?.iter().map(ticket).collect()
@@ -361,7 +367,7 @@ impl Storage {
             .bind(ticket_id)
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(event).collect()
+        rows.iter().map(ticket_event).collect()
     }
 }
 

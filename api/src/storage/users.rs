@@ -19,6 +19,8 @@ pub struct User {
     pub role: Role,
     /// The team that they belong to.
     pub team: Option<String>,
+    /// The organisation outside the house to which they belong.
+    pub organisation: Option<String>,
     /// Since when they cannot log in.
     pub disabled_at: Option<i64>,
     /// When they last logged in.
@@ -65,6 +67,7 @@ fn user(row: &AnyRow) -> Result<User, StorageError> {
         name: row.try_get("name")?,
         role: role.parse().map_err(|()| StorageError::Unknown { what: "the role", value: role })?,
         team: row.try_get("team")?,
+        organisation: row.try_get("organisation")?,
         disabled_at: row.try_get("disabled_at")?,
         last_login_at: row.try_get("last_login_at")?,
         created_at: row.try_get("created_at")?,
@@ -273,9 +276,10 @@ impl Tx {
     /// When the database fails, or somebody has the login name.
     pub async fn add_user(&mut self, user: &User, password_hash: &str) -> Result<(), StorageError> {
         sqlx::query(
-            "INSERT INTO users (id, login, name, role, team, password_hash, disabled_at, last_login_at, created_at, changed_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "INSERT INTO users (id, login, name, role, team, password_hash, disabled_at, last_login_at, created_at, changed_at, \
+             organisation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
+        .persistent(false)
         .bind(user.id.as_str())
         .bind(user.login.as_str())
         .bind(user.name.as_str())
@@ -286,6 +290,7 @@ impl Tx {
         .bind(user.last_login_at)
         .bind(user.created_at)
         .bind(user.changed_at)
+        .bind(user.organisation.as_deref())
         .execute(self.connection())
         .await?;
         Ok(())
@@ -299,8 +304,9 @@ impl Tx {
     pub async fn update_user(&mut self, user: &User, password_hash: Option<&str>) -> Result<(), StorageError> {
         sqlx::query(
             "UPDATE users SET name = $2, role = $3, team = $4, disabled_at = $5, changed_at = $6, \
-             password_hash = COALESCE($7, password_hash) WHERE id = $1",
+             password_hash = COALESCE($7, password_hash), organisation = $8 WHERE id = $1",
         )
+        .persistent(false)
         .bind(user.id.as_str())
         .bind(user.name.as_str())
         .bind(user.role.as_str())
@@ -308,6 +314,7 @@ impl Tx {
         .bind(user.disabled_at)
         .bind(user.changed_at)
         .bind(password_hash)
+        .bind(user.organisation.as_deref())
         .execute(self.connection())
         .await?;
         Ok(())

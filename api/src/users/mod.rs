@@ -73,6 +73,12 @@ pub enum UserError {
         /// How many are open.
         tickets: i64,
     },
+    /// No such organisation.
+    #[error("there is no organisation `{0}`")]
+    NoOrganisation(String),
+    /// Nobody outside the house looks after others.
+    #[error("people of an outside organisation are agents")]
+    OutsideRole,
     /// No such person.
     #[error("nobody has the login name or id `{0}`; see `yingda users list`")]
     NotFound(String),
@@ -141,6 +147,8 @@ pub struct UserChange {
     pub role: Option<Role>,
     /// The team that they belong to; empty for none.
     pub team: Option<String>,
+    /// The organisation outside the house to which they belong, whose team is theirs too; empty for none.
+    pub organisation: Option<String>,
     /// Whether they can log in no more.
     pub disabled: Option<bool>,
     /// A new password.
@@ -216,12 +224,22 @@ impl Users {
     ///
     /// When a part of it cannot be used, somebody has the login name, or the database fails.
     pub async fn create(&self, new: NewUser, at: i64) -> Result<User, UserError> {
+        self.create_in(new, None, at).await
+    }
+
+    /// Makes an account of somebody who belongs to an organisation outside the house, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// As [`Users::create`], and when there is no such organisation, or they are to be more than an agent.
+    pub async fn create_in(&self, new: NewUser, organisation: Option<&str>, at: i64) -> Result<User, UserError> {
         let login = checked_login(&new.login)?;
-        let user = User {
+        let mut user = User {
             id: new_id(),
             name: checked_name(&new.name)?,
             role: checked_role(new.role)?,
             team: new.team.as_deref().map(checked_team).transpose()?.flatten(),
+            organisation: None,
             disabled_at: None,
             last_login_at: None,
             created_at: at,
@@ -238,6 +256,9 @@ impl Users {
         if tx.has_name(&user.name, &user.id).await? {
             return Err(UserError::NameTaken(user.name));
         }
+        if let Some(organisation) = organisation {
+            put_in(&mut tx, &mut user, organisation).await?;
+        }
         tx.add_user(&user, &hash).await?;
         // Whoever tried this name before it was one shall not keep its owner out.
         tx.forget_failures(&user.login).await?;
@@ -245,8 +266,8 @@ impl Users {
         Ok(user)
     }
 
-    /// Changes an account; `by` is the id of the person who does it, if it is one. Another role or password, and disabling, log
-    /// the person out everywhere.
+    /// Changes an account; `by` is the id of the person who does it, if it is one. Another role, organisation or password, and
+    /// disabling, log the person out everywhere.
     ///
     /// # Errors
     ///
@@ -273,6 +294,12 @@ impl Users {
         after.name = name.unwrap_or(after.name);
         after.role = role.unwrap_or(after.role);
         after.team = team.unwrap_or(after.team);
+        if let Some(organisation) = &change.organisation {
+            put_in(&mut tx, &mut after, organisation).await?;
+        }
+        if after.organisation.is_some() && after.role != Role::Agent {
+            return Err(UserError::OutsideRole);
+        }
         after.disabled_at = match change.disabled {
             Some(true) => before.disabled_at.or(Some(at)),
             Some(false) => None,
@@ -297,7 +324,8 @@ impl Users {
             return Err(UserError::LastAdmin);
         }
         tx.update_user(&after, hash.as_deref()).await?;
-        if hash.is_some() || after.role != before.role || after.disabled_at.is_some() {
+        let moved = after.role != before.role || after.organisation != before.organisation;
+        if hash.is_some() || moved || after.disabled_at.is_some() {
             tx.end_logins_of(id).await?;
         }
         if hash.is_some() || (before.disabled_at.is_some() && after.disabled_at.is_none()) {
@@ -420,6 +448,22 @@ impl Users {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Puts a person into an organisation, whose team is theirs from then on; an empty one takes them out.
+async fn put_in(tx: &mut Tx, user: &mut User, organisation: &str) -> Result<(), UserError> {
+    if organisation.is_empty() {
+        user.organisation = None;
+        return Ok(());
+    }
+    let missing = || UserError::NoOrganisation(organisation.to_owned());
+    let id = uuid::Uuid::try_parse(organisation).map_err(|_| missing())?.to_string();
+    let organisation = tx.organisation(&id).await?.ok_or_else(missing)?;
+    if user.role != Role::Agent {
+        return Err(UserError::OutsideRole);
+    }
+    (user.organisation, user.team) = (Some(organisation.id), Some(organisation.team));
+    Ok(())
 }
 
 async fn new_login(tx: &mut Tx, user: User, at: i64) -> Result<LoggedIn, UserError> {

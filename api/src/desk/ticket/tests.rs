@@ -1,6 +1,6 @@
 use super::*;
 
-fn ticket() -> Ticket {
+pub(in crate::desk) fn ticket() -> Ticket {
     Ticket {
         id: "t".into(),
         session_id: "s".into(),

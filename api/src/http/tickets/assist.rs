@@ -7,9 +7,10 @@ use utoipa::ToSchema;
 use yingda_engine::Role;
 
 use super::super::AppState;
-use super::super::extract::{Agent, ApiPath};
-use super::ticket_id;
+use super::super::extract::ApiPath;
+use super::super::scope::Scoped;
 use crate::chat::{IntentScore, Sentiment};
+use crate::desk::sharing::View;
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::rfc3339;
 
@@ -87,13 +88,13 @@ pub(in super::super) struct SimilarBody {
 )]
 pub(in super::super) async fn assist(
     State(state): State<AppState>,
-    _agent: Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
 ) -> Result<Json<AssistBody>, ApiError> {
-    let id = ticket_id(id)?;
+    let (ticket, view) = scope.ticket(&state, id).await?;
     let storage = &state.0.storage;
-    let ticket = storage.ticket(&id).await?.ok_or(ApiError::TicketNotFound(id))?;
-    let turns = storage.last_turns(&ticket.session_id, 0, TURNS).await?;
+    let mut turns = storage.last_turns(&ticket.session_id, 0, TURNS).await?;
+    turns.retain(|turn| view.shows_turn(&ticket, turn.seq, turn.created_at));
     let asked = turns.iter().rev().find(|turn| turn.role == Role::User);
     let hits = match asked {
         // Without the knowledge, or when there is too much to do, the rest still helps.
@@ -104,8 +105,9 @@ pub(in super::super) async fn assist(
         None => Vec::new(),
     };
     let similar = match &ticket.category {
-        Some(category) => storage.solved(category, &ticket.id, SIMILAR).await?,
-        None => Vec::new(),
+        // How others were helped is the house's.
+        Some(category) if view == View::House => storage.solved(category, &ticket.id, SIMILAR).await?,
+        _ => Vec::new(),
     };
     Ok(Json(AssistBody {
         answering: asked.map(|turn| turn.seq),

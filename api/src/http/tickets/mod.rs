@@ -6,6 +6,7 @@ pub(super) mod moves;
 pub(super) mod open;
 pub(super) mod remarks;
 pub(super) mod search;
+pub(super) mod shares;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,10 +14,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::extract::{Agent, ApiPath, ApiQuery, cursor, number};
+use super::attachments::with_files;
+use super::extract::{ApiPath, ApiQuery, cursor, number};
+use super::scope::Scoped;
 use super::sessions::TurnBody;
 use crate::auth::{Identity, IdentityKind, Role};
 use crate::chat::{IntentScore, Sentiment, checked_id, checked_text};
+use crate::desk::sharing::View;
 use crate::desk::{Action, Actor, Priority, Rating, Status, Ticket, allowed};
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::{TicketEvent, TicketFilter, rfc3339};
@@ -64,8 +68,9 @@ pub(super) struct TicketsBody {
 pub(crate) struct TicketBody {
     /// Its id.
     ticket_id: String,
-    /// Its session.
-    session_id: String,
+    /// Its session; not told to outside organisations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
     /// `escalation`, `form` or `agent`: who opened it.
     source: String,
     /// `new`, `assigned`, `in_progress`, `waiting_customer`, `resolved`, `closed` or `merged`.
@@ -132,7 +137,7 @@ impl From<Ticket> for TicketBody {
     fn from(ticket: Ticket) -> Self {
         Self {
             ticket_id: ticket.id,
-            session_id: ticket.session_id,
+            session_id: Some(ticket.session_id).filter(|id| !id.is_empty()),
             source: ticket.source,
             status: ticket.status.as_str().to_owned(),
             actions: possible(ticket.status),
@@ -172,6 +177,9 @@ pub(super) struct TicketDetailBody {
     events: Vec<EventBody>,
     /// The tickets that it is linked with.
     links: Vec<String>,
+    /// The outside organisations that see it; they are not told of each other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shares: Vec<shares::ShareBody>,
     /// How the customer judged the help.
     #[serde(skip_serializing_if = "Option::is_none")]
     rating: Option<RatingBody>,
@@ -202,7 +210,8 @@ pub(super) struct EventBody {
     seq: i64,
     /// `opened`, `escalated_again`, `customer_message`, `taken`, `accepted`, `assigned`, `returned`, `transferred`,
     /// `agent_reply`, `waiting`, `resolved`, `closed`, `reopened`, `merged`, `merged_here`, `note`, `amended`, `linked`, `rated`,
-    /// `service_level`, `external_status`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged` or `coupon`.
+    /// `service_level`, `external_status`, `survey_sent`, `intervention`, `alert`, `alert_acknowledged`, `coupon`, `shared` or
+    /// `unshared`.
     kind: String,
     /// `bot`, `customer`, `system`, or the name of a person.
     actor: String,
@@ -271,6 +280,7 @@ fn filter(query: &TicketsQuery) -> Result<TicketFilter, ApiError> {
         assignee: name("assignee", &query.assignee)?,
         user_id: name("user_id", &query.user_id)?,
         session_id: name("session_id", &query.session_id)?,
+        organisation: None,
     })
 }
 
@@ -280,7 +290,7 @@ pub(super) fn masked(state: &AppState, field: &str, text: Option<String>) -> Res
 }
 
 /// An id of ours from the path. Whatever is no UUID is surely no ticket.
-fn ticket_id(text: String) -> Result<String, ApiError> {
+pub(super) fn ticket_id(text: String) -> Result<String, ApiError> {
     match uuid::Uuid::try_parse(&text) {
         Ok(id) => Ok(id.to_string()),
         Err(_) => Err(ApiError::TicketNotFound(text.chars().filter(|letter| !letter.is_control()).take(64).collect())),
@@ -306,10 +316,10 @@ pub(super) fn actor(identity: Identity, name: Option<String>) -> Result<Actor, A
 )]
 pub(super) async fn list(
     State(state): State<AppState>,
-    _agent: Agent,
+    scope: Scoped,
     ApiQuery(query): ApiQuery<TicketsQuery>,
 ) -> Result<Json<TicketsBody>, ApiError> {
-    let filter = filter(&query)?;
+    let filter = scope.limit(filter(&query)?)?;
     let limit = number("limit", query.limit.as_deref(), 50, 1, MAX_LIMIT)?;
     let before = cursor(query.cursor)?;
     // One more than asked for tells whether there is a next page.
@@ -317,12 +327,20 @@ pub(super) async fn list(
     let more = tickets.len() as i64 > limit;
     tickets.truncate(limit as usize);
     let next_cursor = tickets.last().filter(|_| more).map(|ticket| ticket.id.clone());
-    Ok(Json(TicketsBody { tickets: tickets.into_iter().map(TicketBody::from).collect(), next_cursor }))
+    let mut shown = Vec::with_capacity(tickets.len());
+    for ticket in tickets {
+        // One that is taken back this very moment is left out.
+        if let Some(view) = scope.view(&state, &ticket.id).await? {
+            shown.push(view.ticket(ticket).into());
+        }
+    }
+    Ok(Json(TicketsBody { tickets: shown, next_cursor }))
 }
 
 /// Read a ticket
 ///
-/// With the turns that led to it and everything that happened to it. What was said after the hand-over is in the session.
+/// With the turns that led to it and everything that happened to it. What was said after the hand-over is in the session. An outside
+/// organisation is told as much as it may see, with what was said since.
 #[utoipa::path(
     get, path = "/v1/tickets/{ticket_id}", tag = "tickets", security(("api_key" = [])),
     params(("ticket_id" = String, Path, description = "The ticket")),
@@ -333,20 +351,36 @@ pub(super) async fn list(
 )]
 pub(super) async fn read(
     State(state): State<AppState>,
-    _agent: Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
 ) -> Result<Json<TicketDetailBody>, ApiError> {
-    let id = ticket_id(id)?;
-    let ticket = state.0.storage.ticket(&id).await?.ok_or(ApiError::TicketNotFound(id))?;
-    let turns = state.0.storage.turns(&ticket.session_id, ticket.from_seq - 1, ticket.to_seq, MAX_LIMIT).await?;
-    let events = state.0.storage.ticket_events(&ticket.id).await?;
-    let links = state.0.storage.linked_tickets(&ticket.id).await?;
-    let rating = state.0.storage.rating(&ticket.id).await?;
+    let (ticket, view) = scope.ticket(&state, id).await?;
+    let storage = &state.0.storage;
+    let (session, before) = (&ticket.session_id, ticket.from_seq - 1);
+    let mut turns = match &view {
+        View::House => storage.turns(session, before, ticket.to_seq, MAX_LIMIT).await?,
+        View::Shared(_) => storage.last_turns(session, before, MAX_LIMIT).await?,
+    };
+    turns.retain(|turn| view.shows_turn(&ticket, turn.seq, turn.created_at));
+    let turns = with_files(&state, &ticket.session_id, turns).await?;
+    let events = storage.ticket_events(&ticket.id).await?.into_iter().filter_map(|event| view.event(event));
+    let mut links = Vec::new();
+    for id in storage.linked_tickets(&ticket.id).await? {
+        if scope.view(&state, &id).await?.is_some() {
+            links.push(id);
+        }
+    }
+    let rating = storage.rating(&ticket.id).await?.filter(|_| view.is_whole());
+    let shares = match &view {
+        View::House => storage.shares_of_ticket(&ticket.id).await?,
+        View::Shared(_) => Vec::new(),
+    };
     Ok(Json(TicketDetailBody {
-        ticket: ticket.into(),
-        turns: turns.into_iter().map(TurnBody::from).collect(),
-        events: events.into_iter().map(EventBody::from).collect(),
+        events: events.map(EventBody::from).collect(),
+        ticket: view.ticket(ticket).into(),
+        turns,
         links,
+        shares: shares.into_iter().map(shares::ShareBody::from).collect(),
         rating: rating.map(RatingBody::from),
     }))
 }

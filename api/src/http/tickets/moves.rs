@@ -7,9 +7,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::super::AppState;
-use super::super::extract::{Agent, ApiJson, ApiPath, OptionalJson};
-use super::{TicketBody, actor, masked, ticket_id};
-use crate::auth::Identity;
+use super::super::extract::{ApiJson, ApiPath, OptionalJson};
+use super::super::scope::Scoped;
+use super::shares::sees;
+use super::{TicketBody, masked, ticket_id};
 use crate::chat::{checked_id, checked_text};
 use crate::desk::{Move, Suggestion};
 use crate::error::{ApiError, ErrorBody};
@@ -89,6 +90,9 @@ pub(in super::super) struct TransferRequest {
     /// Name of the team.
     #[schema(example = "售后")]
     team: String,
+    /// Where the team belongs to an outside organisation, what it sees: `summary`, `conversation` or `everything`; when left out what
+    /// it saw before, or the conversation from now on.
+    sees: Option<String>,
     /// Why.
     reason: Option<String>,
     /// Name of the person; the name of the key when left out.
@@ -111,13 +115,14 @@ async fn make(
     state: &AppState,
     id: String,
     step: Move,
-    identity: Identity,
+    scope: Scoped,
     agent: Option<String>,
     reason: Option<String>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor, reason) = (ticket_id(id)?, actor(identity, agent)?, masked(state, "reason", reason)?);
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.act(&id, step, &actor, reason, json!({})).await?) }).await?.into()))
+    let (id, reason) = (ticket_id(id)?, masked(state, "reason", reason)?);
+    let (desk, actor) = scope.desk(state, agent)?;
+    let ticket = state.finish(async move { Ok(desk.act(&id, step, &actor, reason, json!({})).await?) }).await?;
+    Ok(Json(scope.shown(state, ticket).await?))
 }
 
 /// Take a ticket
@@ -134,13 +139,14 @@ async fn make(
 )]
 pub(in super::super) async fn take(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     OptionalJson(request): OptionalJson<TakeRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.take(&id, &actor).await?) }).await?.into()))
+    let id = ticket_id(id)?;
+    let (desk, actor) = scope.desk(&state, request.agent)?;
+    let ticket = state.finish(async move { Ok(desk.take(&id, &actor).await?) }).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Answer the customer
@@ -158,11 +164,12 @@ pub(in super::super) async fn take(
 )]
 pub(in super::super) async fn reply(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<ReplyRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
+    let id = ticket_id(id)?;
+    let (desk, actor) = scope.desk(&state, request.agent)?;
     let text = state.0.engine.mask(&checked_text("text", request.text)?);
     let suggestion = match request.suggestion {
         Some(UsedSuggestion { knowledge_id, edited }) => {
@@ -171,9 +178,9 @@ pub(in super::super) async fn reply(
         None => None,
     };
     let reply_id = request.message_id.map(|id| checked_id("message_id", id)).transpose()?;
-    let desk = state.0.desk.clone();
     let replied = state.finish(async move { Ok(desk.reply(&id, &actor, text, suggestion, reply_id).await?) });
-    Ok(Json(replied.await?.into()))
+    let ticket = replied.await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Resolve a ticket
@@ -191,19 +198,15 @@ pub(in super::super) async fn reply(
 )]
 pub(in super::super) async fn resolve(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     OptionalJson(request): OptionalJson<ResolveRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
-    let note = masked(&state, "note", request.note)?;
-    let desk = state.0.desk.clone();
-    Ok(Json(
-        state
-            .finish(async move { Ok(desk.act(&id, Move::Resolve, &actor, None, json!({ "note": note })).await?) })
-            .await?
-            .into(),
-    ))
+    let (id, note) = (ticket_id(id)?, masked(&state, "note", request.note)?);
+    let (desk, actor) = scope.desk(&state, request.agent)?;
+    let resolve = async move { Ok(desk.act(&id, Move::Resolve, &actor, None, json!({ "note": note })).await?) };
+    let ticket = state.finish(resolve).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Give a ticket to a person
@@ -221,12 +224,22 @@ pub(in super::super) async fn resolve(
 )]
 pub(in super::super) async fn assign(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<AssignRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
     let to = checked_id("to", request.to)?;
-    make(&state, id, Move::Assign { agent: to }, identity, request.agent, request.reason).await
+    let theirs = state.0.storage.organisation_of_name(&to).await?;
+    if let Some(own) = scope.organisation() {
+        if theirs.as_deref() != Some(own) {
+            return Err(ApiError::field("to", "须为本机构的人"));
+        }
+    } else if let Some(theirs) = theirs
+        && state.0.storage.share(&ticket_id(id.clone())?, &theirs).await?.is_none()
+    {
+        return Err(ApiError::field("to", "是外部机构的人，看不到这张工单；请先共享，或转交给其团队"));
+    }
+    make(&state, id, Move::Assign { agent: to }, scope, request.agent, request.reason).await
 }
 
 /// Give a ticket to another team
@@ -244,12 +257,25 @@ pub(in super::super) async fn assign(
 )]
 pub(in super::super) async fn transfer(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<TransferRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let team = checked_id("team", request.team)?;
-    make(&state, id, Move::Transfer { team }, identity, request.agent, request.reason).await
+    let (id, team) = (ticket_id(id)?, checked_id("team", request.team)?);
+    let outside = state.0.storage.organisation_of_team(&team).await?;
+    let sees = request.sees.as_deref().map(sees).transpose()?;
+    if sees.is_some() && (outside.is_none() || scope.organisation().is_some()) {
+        return Err(ApiError::field("sees", "只在转交给外部机构的团队时可用"));
+    }
+    if let (Some(own), Some(outside)) = (scope.organisation(), &outside)
+        && outside.id != own
+    {
+        return Err(ApiError::field("team", "不能由外部机构转交给另一个外部机构"));
+    }
+    let reason = masked(&state, "reason", request.reason)?;
+    let (desk, actor) = scope.desk(&state, request.agent)?;
+    let ticket = state.finish(async move { Ok(desk.transfer(&id, &team, sees, &actor, reason).await?) }).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Put a ticket back into its queue
@@ -267,11 +293,11 @@ pub(in super::super) async fn transfer(
 )]
 pub(in super::super) async fn put_back(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     OptionalJson(request): OptionalJson<MoveRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    make(&state, id, Move::Return, identity, request.agent, request.reason).await
+    make(&state, id, Move::Return, scope, request.agent, request.reason).await
 }
 
 /// Wait for the customer
@@ -289,11 +315,11 @@ pub(in super::super) async fn put_back(
 )]
 pub(in super::super) async fn wait(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     OptionalJson(request): OptionalJson<MoveRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    make(&state, id, Move::Wait, identity, request.agent, request.reason).await
+    make(&state, id, Move::Wait, scope, request.agent, request.reason).await
 }
 
 /// Close a ticket
@@ -311,11 +337,11 @@ pub(in super::super) async fn wait(
 )]
 pub(in super::super) async fn close(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     OptionalJson(request): OptionalJson<MoveRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    make(&state, id, Move::Close, identity, request.agent, request.reason).await
+    make(&state, id, Move::Close, scope, request.agent, request.reason).await
 }
 
 /// Begin a ticket again
@@ -333,11 +359,11 @@ pub(in super::super) async fn close(
 )]
 pub(in super::super) async fn reopen(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     OptionalJson(request): OptionalJson<MoveRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    make(&state, id, Move::Reopen, identity, request.agent, request.reason).await
+    make(&state, id, Move::Reopen, scope, request.agent, request.reason).await
 }
 
 /// Merge a ticket into another
@@ -355,12 +381,13 @@ pub(in super::super) async fn reopen(
 )]
 pub(in super::super) async fn merge(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<MergeRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, into, actor) = (ticket_id(id)?, ticket_id(request.into)?, actor(identity, request.agent)?);
+    let (id, into) = (ticket_id(id)?, ticket_id(request.into)?);
     let reason = masked(&state, "reason", request.reason)?;
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.merge(&id, &into, &actor, reason).await?) }).await?.into()))
+    let (desk, actor) = scope.desk(&state, request.agent)?;
+    let ticket = state.finish(async move { Ok(desk.merge(&id, &into, &actor, reason).await?) }).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::AppState;
-use super::super::extract::{Agent, ApiJson, ApiPath, Caller};
-use super::{RatingBody, TicketBody, actor, masked, priority, ticket_id};
+use super::super::extract::{ApiJson, ApiPath, Caller};
+use super::super::scope::Scoped;
+use super::{RatingBody, TicketBody, masked, priority, ticket_id};
 use crate::chat::{checked_id, checked_text, without_nul};
+use crate::desk::sharing::{BOTH, Sees};
 use crate::desk::{Amendment, Rating};
 use crate::error::{ApiError, ErrorBody};
 
@@ -23,6 +25,10 @@ const MAX_FIELDS: usize = 8 * 1024;
 pub(in super::super) struct NoteRequest {
     /// The remark, 1 to 20,000 characters; the customer does not see it. Stored with personal data masked.
     text: String,
+    /// `own`, or `both` when an outside organisation with which the ticket is shared may read it too, or the house what it notes; `own`
+    /// when left out.
+    #[serde(rename = "for")]
+    whom: Option<String>,
     /// Name of the person; the name of the key when left out.
     agent: Option<String>,
 }
@@ -84,8 +90,9 @@ pub(in super::super) struct CorrectionsBody {
 pub(in super::super) struct CorrectionBody {
     /// The ticket.
     ticket_id: String,
-    /// Its session.
-    session_id: String,
+    /// Its session; not told to outside organisations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
     /// The turn that was judged.
     seq: i64,
     /// Its text; personal data is masked.
@@ -116,14 +123,23 @@ pub(in super::super) struct CorrectionBody {
 )]
 pub(in super::super) async fn note(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<NoteRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
+    let id = ticket_id(id)?;
     let text = state.0.engine.mask(&checked_text("text", request.text)?);
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.note(&id, &actor, text).await?) }).await?.into()))
+    let for_both = match request.whom.as_deref() {
+        None | Some("own") => false,
+        Some(BOTH) => true,
+        Some(_) => return Err(ApiError::field("for", "取值无效，可用：own、both")),
+    };
+    let (desk, actor) = scope.desk(&state, request.agent)?;
+    let note = async move {
+        Ok(if for_both { desk.note_for_both(&id, &actor, text).await? } else { desk.note(&id, &actor, text).await? })
+    };
+    let ticket = state.finish(note).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Amend a ticket
@@ -140,11 +156,15 @@ pub(in super::super) async fn note(
 )]
 pub(in super::super) async fn amend(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<AmendRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, actor) = (ticket_id(id)?, actor(identity, request.agent)?);
+    let (ticket, view) = scope.ticket(&state, id).await?;
+    if !view.is_whole() && (request.tags.is_some() || !request.fields.is_empty()) {
+        return Err(ApiError::field("fields", "和 tags 只有共享了全部内容的机构可以修改"));
+    }
+    let (desk, actor) = scope.desk(&state, request.agent)?;
     let reason = masked(&state, "reason", request.reason)?;
     let sentiment = match request.sentiment.as_deref() {
         None => None,
@@ -166,8 +186,9 @@ pub(in super::super) async fn amend(
     if serde_json::Value::Object(amendment.fields.clone()).to_string().len() > MAX_FIELDS {
         return Err(ApiError::field("fields", format!("最多 {MAX_FIELDS} 字节")));
     }
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.amend(&id, &actor, amendment, reason).await?) }).await?.into()))
+    let amend = async move { Ok(desk.amend(&ticket.id, &actor, amendment, reason).await?) };
+    let ticket = state.finish(amend).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Link two tickets
@@ -182,13 +203,14 @@ pub(in super::super) async fn amend(
 )]
 pub(in super::super) async fn link(
     State(state): State<AppState>,
-    Agent(identity): Agent,
+    scope: Scoped,
     ApiPath(id): ApiPath,
     ApiJson(request): ApiJson<LinkRequest>,
 ) -> Result<Json<TicketBody>, ApiError> {
-    let (id, other, actor) = (ticket_id(id)?, ticket_id(request.ticket_id)?, actor(identity, request.agent)?);
-    let desk = state.0.desk.clone();
-    Ok(Json(state.finish(async move { Ok(desk.link(&id, &other, &actor).await?) }).await?.into()))
+    let (id, other) = (ticket_id(id)?, ticket_id(request.ticket_id)?);
+    let (desk, actor) = scope.desk(&state, request.agent)?;
+    let ticket = state.finish(async move { Ok(desk.link(&id, &other, &actor).await?) }).await?;
+    Ok(Json(scope.shown(&state, ticket).await?))
 }
 
 /// Rate the help
@@ -233,12 +255,24 @@ pub(in super::super) async fn rate(
 )]
 pub(in super::super) async fn corrections(
     State(state): State<AppState>,
-    _agent: Agent,
+    scope: Scoped,
 ) -> Result<Json<CorrectionsBody>, ApiError> {
-    let corrections = state.0.storage.corrections().await?;
+    let mut corrections = state.0.storage.corrections().await?;
+    if let Some(organisation) = scope.organisation() {
+        let shares = state.0.storage.shares_of(organisation).await?;
+        // The text that was judged is told too: it must be one that they may read.
+        corrections.retain(|(correction, _)| {
+            let share = shares.iter().find(|share| share.ticket_id == correction.ticket_id);
+            share.is_some_and(|share| match share.sees {
+                Sees::Summary => false,
+                Sees::Conversation => correction.seq > share.after_seq,
+                Sees::Everything => true,
+            })
+        });
+    }
     let corrections = corrections.into_iter().map(|(correction, text)| CorrectionBody {
         ticket_id: correction.ticket_id,
-        session_id: correction.session_id,
+        session_id: scope.organisation().is_none().then_some(correction.session_id),
         seq: correction.seq,
         text,
         field: correction.field,

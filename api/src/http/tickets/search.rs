@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::AppState;
-use super::super::extract::{Agent, ApiQuery, cursor, number};
+use super::super::extract::{ApiQuery, cursor, number};
+use super::super::scope::Scoped;
 use super::TicketBody;
 use crate::chat::without_nul;
 use crate::error::{ApiError, ErrorBody};
@@ -83,7 +84,7 @@ impl From<Found> for FoundBody {
 )]
 pub(in super::super) async fn search(
     State(state): State<AppState>,
-    _agent: Agent,
+    scope: Scoped,
     ApiQuery(query): ApiQuery<SearchQuery>,
 ) -> Result<Json<FoundPageBody>, ApiError> {
     let words = without_nul(query.q);
@@ -95,6 +96,7 @@ pub(in super::super) async fn search(
     }
     let limit = number("limit", query.limit.as_deref(), 20, 1, MAX_FOUND)?;
     let before = cursor(query.cursor)?;
-    let page = state.0.storage.search_tickets(words, before.as_deref(), limit as usize).await?;
+    let page =
+        state.0.storage.search_seen_tickets(words, scope.organisation(), before.as_deref(), limit as usize).await?;
     Ok(Json(FoundPageBody { found: page.found.into_iter().map(FoundBody::from).collect(), next_cursor: page.next }))
 }
