@@ -100,7 +100,7 @@ async function start() {
   connection.addEventListener("online", () => { element("connection").hidden = true; });
   whenLoggedOut(async () => {
     await askForLogIn(() => me?.user);
-    if (me) startLive();
+    if (me && !me.organisation) startLive();
   });
   while (!me) {
     try {
@@ -129,7 +129,8 @@ async function start() {
   listenLive((frame) => {
     if (frame.type === "tickets") queue.refresh();
   });
-  startLive();
+  // What is shared with an outside organisation is asked for, not told.
+  if (!me.organisation) startLive();
   addEventListener("hashchange", go);
   go();
   presence = me.organisation ? null : await presenceSwitch(who, me);
