@@ -289,7 +289,7 @@ impl Storage {
             .bind(seq)
             .fetch_optional(&self.readers)
             .await?;
-        row.as_ref().map(super::tickets::event).transpose()
+        row.as_ref().map(super::tickets::ticket_event).transpose()
     }
 
     /// Sends what was given up again, all of it or one webhook's. Returns how many messages that are.
