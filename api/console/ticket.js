@@ -114,7 +114,7 @@ export function showTicket(container, id, me, queueChanged) {
   // Whoever reads the end goes on reading the end; whoever has scrolled up is not moved.
   let atEnd = true;
   let height = 0;
-  const follow = () => {
+  const stayAtEnd = () => {
     if (atEnd) log.scrollTop = log.scrollHeight;
   };
   log.addEventListener("scroll", () => {
@@ -123,7 +123,7 @@ export function showTicket(container, id, me, queueChanged) {
   });
   const resized = new ResizeObserver(() => {
     height = log.clientHeight;
-    follow();
+    stayAtEnd();
   });
   resized.observe(log);
 
@@ -132,7 +132,7 @@ export function showTicket(container, id, me, queueChanged) {
     if (!fresh.length) return;
     turns = turns.concat(fresh);
     log.append(...fresh.map((turn) => turnNode(turn, me.name)));
-    follow();
+    stayAtEnd();
   }
 
   const sessionPath = (query) => address("/v1/sessions/" + encodeURIComponent(ticket.session_id), query);

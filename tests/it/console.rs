@@ -802,7 +802,7 @@ async fn files_are_shown_and_sent_and_a_partner_works_on_what_is_shared() {
     wang.sees(".turn.agent .files a", "退货单.txt").await;
     customer.sees(".turn.agent .file", "退货单.txt").await;
     wang.click("[data-action=transfer]").await;
-    assert_eq!(wang.read("document.querySelector('dialog select[name=sees]').parentElement.hidden").await, true);
+    wang.until("document.querySelector('dialog select[name=sees]')?.parentElement.hidden === true").await;
     wang.write("dialog input[name=team]", "快递核查").await;
     wang.until("!document.querySelector('dialog select[name=sees]').parentElement.hidden").await;
     wang.write("dialog textarea[name=reason]", "请核查").await;

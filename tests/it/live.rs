@@ -374,6 +374,8 @@ struct Customer {
 
 /// How often an agent answers a customer.
 const REPLIES: usize = 3;
+/// The last message of a customer before the ticket may be resolved.
+const LAST: &str = "m5";
 
 impl Customer {
     async fn socket(&mut self) -> &mut Socket {
@@ -524,6 +526,15 @@ async fn agent(name: String, addresses: Vec<SocketAddr>, mut random: StdRng, dee
             let (status, answer) = insist("reply", body).await;
             assert_eq!(status, 200, "{answer}");
             deeds.replies.lock().unwrap().entry(session.to_owned()).or_default().push(reply);
+        }
+        // The customer has more to say, and is not left before that.
+        let session_path = format!("/v1/sessions/{session}");
+        loop {
+            let (_, known) = request(addresses[0], "GET", &session_path, &Value::Null, None).await.unwrap();
+            if known["turns"].as_array().unwrap().iter().any(|turn| turn["message_id"] == LAST) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for action in ["resolve", "close"] {
             // A repeated one finds it done already.

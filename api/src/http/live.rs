@@ -199,6 +199,9 @@ pub(super) async fn live(
         None if upgrade.is_err() => return Err(ApiError::KeyMissing),
         None => None,
     };
+    if identity.as_ref().is_some_and(|identity| identity.organisation.is_some()) {
+        return Err(ApiError::Outside);
+    }
     let upgrade = upgrade.map_err(|_| ApiError::UpgradeNeeded)?;
     // Other sites' pages can open a socket to us, and the browser sends our cookie along.
     if matches!(credential, Some(Credential::Cookie(_))) && !is_same_site(&headers) {
@@ -319,11 +322,11 @@ struct Connection {
     unanswered: usize,
     /// The last message of each session that is in work: the next one waits for it.
     saying: BTreeMap<String, JoinHandle<()>>,
-    answered: mpsc::Sender<(String, String)>,
+    answered: mpsc::Sender<String>,
 }
 
 impl Connection {
-    async fn serve(&mut self, identity: Identity, mut answers: mpsc::Receiver<(String, String)>) -> Result<(), Gone> {
+    async fn serve(&mut self, identity: Identity, mut answers: mpsc::Receiver<String>) -> Result<(), Gone> {
         self.tell(&LiveFrame::Welcome { side: self.side, name: identity.name }).await?;
         let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         let mut heard = Instant::now();
@@ -343,11 +346,8 @@ impl Connection {
                     }
                 }
                 news = inbox.news() => self.pass_on(news).await?,
-                Some((session_id, text)) = answers.recv() => {
+                Some(text) = answers.recv() => {
                     self.unanswered -= 1;
-                    if self.saying.get(&session_id).is_some_and(JoinHandle::is_finished) {
-                        self.saying.remove(&session_id);
-                    }
                     self.send(Frame::Text(text.into())).await?;
                 }
                 _ = heartbeat.tick() => {
@@ -442,6 +442,7 @@ impl Connection {
             return Err(ApiError::Busy);
         }
         self.unanswered += 1;
+        self.saying.retain(|_, saying| !saying.is_finished());
         let (state, answered, before) = (self.state.clone(), self.answered.clone(), self.saying.remove(&session_id));
         let id = session_id.clone();
         let saying = tokio::spawn(async move {
@@ -462,7 +463,7 @@ impl Connection {
                 }
             };
             // Whoever has gone reads the answer from the session.
-            let _ = answered.send((id, text)).await;
+            let _ = answered.send(text).await;
         });
         self.saying.insert(session_id, saying);
         Ok(())
