@@ -19,6 +19,7 @@ pub mod live;
 mod metrics;
 pub mod outgoing;
 pub mod questions;
+mod rounds;
 pub mod rules;
 pub mod storage;
 pub mod users;

@@ -341,7 +341,7 @@ async fn only_who_may_is_let_in_and_whoever_loses_the_right_is_shown_out() {
 
 // A crowd.
 
-/// How large the crowd is: `YINGDA_TEST_CUSTOMERS` and `YINGDA_TEST_AGENTS` for more.
+/// How large the crowd is; `YINGDA_TEST_CUSTOMERS` and `YINGDA_TEST_AGENTS` make it another size.
 fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
 }
@@ -546,7 +546,7 @@ async fn agent(name: String, addresses: Vec<SocketAddr>, mut random: StdRng, dee
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_with_bad_connections_loses_and_doubles_nothing() {
-    let (customers, agents) = (number("YINGDA_TEST_CUSTOMERS", 24), number("YINGDA_TEST_AGENTS", 6));
+    let (customers, agents) = (number("YINGDA_TEST_CUSTOMERS", 200), number("YINGDA_TEST_AGENTS", 20));
     on_each_database(async |place| {
         let mut replicas = vec![replica(place.config_of("a")).await];
         if place.is_postgres() {

@@ -15,6 +15,7 @@ use super::routing::{Agent, Assignment, Floor, Offer, Presence, Waiting, route, 
 use super::service_level::{Course, DueState, Target};
 use super::settings::Plan;
 use super::{Desk, DeskError, DeskSettings, Status, Ticket, Tuning};
+use crate::rounds::Rounds;
 use crate::storage::{AgentRecord, Queued, Storage, new_id, now};
 
 const SECOND: i64 = 1000;
@@ -74,19 +75,10 @@ impl Dispatcher {
 
     /// Works for as long as it is polled. What fails is told once and tried again.
     pub async fn run(&self) {
-        let (mut ticks, mut failing) = (0_u32, false);
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = Rounds::new(TICK, "tickets are not given out at the moment");
         loop {
-            interval.tick().await;
-            ticks = ticks.wrapping_add(1);
-            let done = self.tick(ticks.is_multiple_of(TARGETS_EVERY)).await;
-            if let Err(error) = &done
-                && !failing
-            {
-                tracing::warn!(%error, "tickets are not given out at the moment; trying again every second");
-            }
-            failing = done.is_err();
+            let round = rounds.next().await;
+            rounds.ended(self.tick(round.is_multiple_of(TARGETS_EVERY)).await);
         }
     }
 

@@ -16,6 +16,7 @@ use yingda_engine::Role;
 pub use self::settings::SurveySettings;
 use super::{Actor, Desk, DeskError, Rating};
 use crate::auth::{self, KeyError};
+use crate::rounds::Rounds;
 use crate::storage::{NewEvent, NewTurn, Owner, Storage, StorageError, new_id, now};
 
 const SECOND: i64 = 1000;
@@ -136,18 +137,10 @@ impl Surveys {
 
     /// Works for as long as it is polled. What fails is told once and tried again.
     pub async fn run(&self) {
-        let mut failing = false;
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = Rounds::new(TICK, "surveys are not sent at the moment");
         loop {
-            interval.tick().await;
-            let done = self.tick().await;
-            if let Err(error) = &done
-                && !failing
-            {
-                tracing::warn!(%error, "surveys are not sent at the moment; trying again every two seconds");
-            }
-            failing = done.is_err();
+            rounds.next().await;
+            rounds.ended(self.tick().await);
         }
     }
 

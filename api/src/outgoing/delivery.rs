@@ -16,6 +16,7 @@ use super::request::{Request, send};
 use super::{OutgoingError, retry_in, signature};
 use crate::http::TicketBody;
 use crate::metrics;
+use crate::rounds::Rounds;
 use crate::storage::{
     AttemptOutcome, Delivery, DeliveryState, DueDelivery, Storage, StorageError, new_id, now, rfc3339,
 };
@@ -91,20 +92,11 @@ impl Deliverer {
 
     /// Works for as long as it is polled. What fails is told once and tried again.
     pub async fn run(&self) {
-        let (mut ticks, mut failing) = (0_u32, false);
         let mut lanes = Lanes::default();
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = Rounds::new(TICK, "webhooks are told nothing at the moment");
         loop {
-            interval.tick().await;
-            let done = self.tick(ticks.is_multiple_of(FORGET_EVERY), &mut lanes).await;
-            if let Err(error) = &done
-                && !failing
-            {
-                tracing::warn!(%error, "webhooks are told nothing at the moment; trying again every second");
-            }
-            failing = done.is_err();
-            ticks = ticks.wrapping_add(1);
+            let round = rounds.next().await;
+            rounds.ended(self.tick(round % FORGET_EVERY == 1, &mut lanes).await);
         }
     }
 

@@ -5,8 +5,8 @@ use sqlx::Row;
 use super::statement::{Item, Statement};
 use super::{Dialect, Storage, StorageError, Tx};
 
-/// Values in one statement; SQLite allows 32,766.
-const VALUES: usize = 9_000;
+/// Values in one statement. SQLite allows 32,766, but looks through all names before it for the name of each.
+const VALUES: usize = 450;
 
 impl Tx {
     /// Adds rows to a table. Nothing else happens: see [`Tx::derive_all`].

@@ -9,8 +9,9 @@ use super::statement::Statement;
 use super::{Dialect, Owner, Storage, StorageError, Tx};
 use crate::live::{Side, Standing};
 
-/// Sessions in one statement; SQLite allows 32,766 values.
-const AT_ONCE: usize = 500;
+/// Sessions that are read, and that are written, in one statement.
+const READ_AT_ONCE: usize = 500;
+const WRITTEN_AT_ONCE: usize = 60;
 
 /// What of a session changes while it is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Storage {
     /// When the database fails.
     pub async fn session_states(&self, ids: &[String]) -> Result<BTreeMap<String, SessionState>, StorageError> {
         let mut states = BTreeMap::new();
-        for ids in ids.chunks(AT_ONCE) {
+        for ids in ids.chunks(READ_AT_ONCE) {
             let mut sql = Statement::new("SELECT id, last_seq, owner, owner_agent FROM sessions WHERE id IN (");
             sql.push_list(ids.iter().map(String::as_str)).push(")");
             for row in sql.build().fetch_all(&self.readers).await? {
@@ -58,7 +59,7 @@ impl Storage {
     /// When the database fails.
     pub async fn standings(&self, ids: &[String]) -> Result<Vec<(String, Side, Standing)>, StorageError> {
         let mut standings = Vec::new();
-        for ids in ids.chunks(AT_ONCE) {
+        for ids in ids.chunks(READ_AT_ONCE) {
             let mut sql = Statement::new("SELECT * FROM live_sides WHERE session_id IN (");
             sql.push_list(ids.iter().map(String::as_str)).push(")");
             for row in sql.build().fetch_all(&self.readers).await? {
@@ -86,7 +87,7 @@ impl Storage {
     pub async fn keep_standings(&self, standings: &BTreeMap<(String, Side), Standing>) -> Result<(), StorageError> {
         let mut tx = self.begin().await?;
         let standings: Vec<_> = standings.iter().collect();
-        for standings in standings.chunks(AT_ONCE) {
+        for standings in standings.chunks(WRITTEN_AT_ONCE) {
             let mut sql = Statement::new(
                 "INSERT INTO live_sides (session_id, side, received_seq, read_seq, typing_at, seen_at, left_at) VALUES ",
             );

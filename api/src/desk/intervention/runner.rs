@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::{Coupon, Facts, Measure, Rule, judge};
 use crate::desk::work::Locked;
 use crate::desk::{Actor, Desk, DeskError, DeskSettings, Move, Priority, Ticket};
+use crate::rounds::Rounds;
 use crate::storage::{NewEvent, Storage, StorageError, new_id, now};
 use crate::webhook::Webhook;
 
@@ -154,18 +155,10 @@ impl Interventions {
 
     /// Works for as long as it is polled. What fails is told once and tried again.
     pub async fn run(&self) {
-        let mut failing = false;
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = Rounds::new(TICK, "no rule intervenes at the moment");
         loop {
-            interval.tick().await;
-            let done = self.tick().await;
-            if let Err(error) = &done
-                && !failing
-            {
-                tracing::warn!(%error, "no rule intervenes at the moment; trying again every five seconds");
-            }
-            failing = done.is_err();
+            rounds.next().await;
+            rounds.ended(self.tick().await);
         }
     }
 
