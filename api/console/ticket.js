@@ -24,6 +24,9 @@ const drafts = new Map();
 
 const PANELS = [["talk", "对话"], ["assist", "助手"], ["details", "资料"], ["timeline", "时间线"]];
 
+// The link to a survey is the customer's: whoever helped does not answer it.
+const LINK = /(https?:\/\/[^\s/]+)?\/survey\/\S+/;
+
 function turnNode(turn, mine) {
   const name = { user: "客户", bot: "智能客服", agent: turn.author || "客服" }[turn.role] || turn.role;
   const told = [];
@@ -35,7 +38,7 @@ function turnNode(turn, mine) {
   }
   return make("div", { class: "turn " + turn.role + (turn.role === "agent" && turn.author === mine ? " mine" : ""), "data-seq": turn.seq },
     make("div", { class: "by" }, make("span", {}, name), make("time", { datetime: turn.created_at }, clock(turn.created_at))),
-    turn.text ? make("div", { class: "bubble" }, turn.text) : null,
+    turn.text ? make("div", { class: "bubble" }, turn.decision === "survey" ? turn.text.replace(LINK, "（评价链接）") : turn.text) : null,
     files(turn.attachments),
     told.length ? make("div", { class: "told" }, told) : null);
 }
