@@ -120,7 +120,7 @@ impl Socket {
     }
 
     async fn say(&mut self, session: &str, id: &str, text: &str) {
-        let message = json!({ "session_id": session, "message_id": id, "text": text });
+        let message = json!({ "session_id": session, "message_id": id, "channel": "web", "text": text });
         self.send(json!({ "type": "say", "message": message })).await;
     }
 

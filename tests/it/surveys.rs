@@ -27,7 +27,7 @@ async fn asking(place: &Place, settings: SurveySettings) -> (Service, Surveys) {
 
 /// A ticket of a customer that is resolved.
 async fn resolved(service: &Service, session: &str, user: Option<&str>) -> String {
-    let message = json!({ "session_id": session, "user_id": user, "text": "人工" });
+    let message = json!({ "session_id": session, "user_id": user, "channel": "web", "text": "人工" });
     let ticket = service.post("/v1/chat", message).await.ok()["ticket_id"].as_str().unwrap().to_owned();
     service.act(&ticket, "take", json!({ "agent": "小王" })).await.ok();
     service.act(&ticket, "resolve", json!({ "agent": "小王" })).await.ok();
@@ -109,6 +109,13 @@ async fn closing_a_ticket_asks_its_customer_once() {
     let ticket = closed(&service, "s", Some("u")).await;
     assert_eq!((surveys_of(&service, &ticket).await, surveys.send_due(now()).await.unwrap()), (Vec::new(), 0));
     // Everywhere else but on our own page, an address is needed.
+    let place = Place::sqlite();
+    let (service, surveys) = asking(&place, SurveySettings::default()).await;
+    let ticket = service.chat("api", "人工").await["ticket_id"].as_str().unwrap().to_owned();
+    for action in ["take", "resolve", "close"] {
+        service.act(&ticket, action, json!({ "agent": "小王" })).await.ok();
+    }
+    assert_eq!((surveys.send_due(now()).await.unwrap(), asked(&service, "api").await.len()), (0, 0));
     let site = SurveySettings { public_url: Some("https://kefu.example.com/".to_owned()), ..SurveySettings::default() };
     let place = Place::sqlite();
     let (service, surveys) = asking(&place, site).await;
@@ -393,8 +400,8 @@ async fn recommendations_are_counted_by_their_day() {
         assert_eq!((&utc[0]["answers"], &utc[1]["answers"]), (&json!(3), &json!(2)), "the same by the days of UTC");
         assert_eq!(read("from=2025-01-01&to=2025-01-02&group=hour").await[23]["detractors"], 1);
         let channels = read("from=2025-01-01&to=2025-01-02&group=channel").await;
-        assert_eq!((&channels[0]["channel"], &channels[0]["answers"]), (&json!("api"), &json!(3)));
-        assert_eq!(read("from=2025-01-01&to=2025-01-02&channel=web").await[0]["nps"], Value::Null, "a mean of nothing");
+        assert_eq!((&channels[0]["channel"], &channels[0]["answers"]), (&json!("web"), &json!(3)));
+        assert_eq!(read("from=2025-01-01&to=2025-01-02&channel=api").await[0]["nps"], Value::Null, "a mean of nothing");
         service.get("/v1/reports/nps?team=x").await.refuses("team");
         service.get("/v1/reports/nps?group=agent").await.refuses("group");
         let file = service.get("/v1/reports/nps?from=2024-12-31&to=2025-01-03&format=csv").await.text();
