@@ -4,6 +4,7 @@
 //! [`crate::live`]), so a socket may break at any time: whoever comes back says up to which turn it has everything.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,7 +182,6 @@ impl StandingBody {
     get, path = "/v1/live", tag = "chat", security(("api_key" = [])),
     responses(
         (status = 101, description = "The socket is open; frames from us", body = LiveFrame),
-        (status = 400, description = "Never sent: frames to us", body = LiveRequest),
         (status = 401, description = "No key and no socket, or an unknown key", body = crate::error::ErrorBody),
         (status = 403, description = "A page of another site", body = crate::error::ErrorBody),
         (status = 426, description = "Not asked as a WebSocket", body = crate::error::ErrorBody),
@@ -192,23 +192,20 @@ pub(super) async fn live(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let credential = Credential::of(&headers)?;
-    let identity = match &credential {
-        Some(credential) => Some(credential.identify(&state).await?),
-        None if state.0.config.open => Some(Identity::open()),
+    let known = match Credential::of(&headers)? {
+        _ if state.0.config.open => Some((None, Identity::open())),
+        Some(credential) => {
+            let identity = let_in(&state, &credential).await?;
+            Some((Some(credential), identity))
+        }
         None if upgrade.is_err() => return Err(ApiError::KeyMissing),
         None => None,
     };
-    if identity.as_ref().is_some_and(|identity| identity.organisation.is_some()) {
-        return Err(ApiError::Outside);
-    }
     let upgrade = upgrade.map_err(|_| ApiError::UpgradeNeeded)?;
     // Other sites' pages can open a socket to us, and the browser sends our cookie along.
-    if matches!(credential, Some(Credential::Cookie(_))) && !is_same_site(&headers) {
+    if matches!(known, Some((Some(Credential::Cookie(_)), _))) && !is_same_site(&headers) {
         return Err(ApiError::Csrf);
     }
-    let known = credential.zip(identity.clone()).map(|(credential, identity)| (Some(credential), identity));
-    let known = known.or_else(|| identity.map(|identity| (None, identity)));
     let permit = Arc::clone(&state.0.sockets).try_acquire_owned().map_err(|error| match error {
         TryAcquireError::NoPermits => ApiError::Busy,
         TryAcquireError::Closed => ApiError::Stopping,
@@ -220,6 +217,12 @@ pub(super) async fn live(
         drop(permit);
     };
     Ok(upgrade.on_upgrade(serve).into_response())
+}
+
+/// Who shows a credential now. Outside organisations ask for what is shared with them; they follow no session.
+async fn let_in(state: &AppState, credential: &Credential) -> Result<Identity, ApiError> {
+    let identity = credential.identify(state).await?;
+    if identity.organisation.is_some() { Err(ApiError::Outside) } else { Ok(identity) }
 }
 
 fn is_same_site(headers: &HeaderMap) -> bool {
@@ -248,15 +251,12 @@ async fn welcome(state: AppState, mut socket: WebSocket, known: Option<(Option<C
         let (credential, identity) = match (known, request.key) {
             (_, Some(key)) if !state.0.config.open => {
                 let credential = Credential::Key(key);
-                let identity = credential.identify(&state).await?;
+                let identity = let_in(&state, &credential).await?;
                 (Some(credential), identity)
             }
             (Some(known), _) => known,
             (None, _) => return Err(ApiError::KeyMissing),
         };
-        if identity.organisation.is_some() {
-            return Err(ApiError::Outside);
-        }
         let works = identity.role >= Role::Agent;
         let side = request.side.unwrap_or(if works { Side::Agent } else { Side::Customer });
         if side == Side::Agent && !works {
@@ -281,7 +281,7 @@ async fn welcome(state: AppState, mut socket: WebSocket, known: Option<(Option<C
             };
             // Whoever is gone is seen by the next read; there is nobody left to tell.
             let _ = connection.serve(identity, answers).await;
-            state.0.live.leave(&inbox);
+            state.0.live.leave(&inbox, connection.followed.keys());
             for (_, saying) in std::mem::take(&mut connection.saying) {
                 // Its own panic, if it had one, was told where it happened.
                 let _ = saying.await;
@@ -365,8 +365,8 @@ impl Connection {
     async fn check_in(&mut self) -> Result<(), Gone> {
         let Some(credential) = &self.credential else { return Ok(()) };
         let needed = if self.side == Side::Agent { Role::Agent } else { Role::Caller };
-        match credential.identify(&self.state).await {
-            Ok(identity) if identity.role >= needed && identity.organisation.is_none() => Ok(()),
+        match let_in(&self.state, credential).await {
+            Ok(identity) if identity.role >= needed => Ok(()),
             Err(ApiError::Storage(_)) => Ok(()),
             Ok(_) | Err(_) => {
                 self.send(closing(NOT_LET_IN, "not let in any more")).await?;
@@ -471,10 +471,10 @@ impl Connection {
 
     async fn pass_on(&mut self, news: News) -> Result<(), Gone> {
         for session_id in news.sessions {
-            if let Err(error) = self.show(&session_id).await? {
-                tracing::warn!(%error, "a socket is closed because its session cannot be read");
-                self.send(closing(RESTARTING, "come back")).await?;
-                return Err(Gone);
+            if let Some(mut told) = self.followed.remove(&session_id) {
+                let shown = self.show(&session_id, &mut told).await;
+                self.followed.insert(session_id, told);
+                shown?;
             }
         }
         if news.tickets {
@@ -488,33 +488,26 @@ impl Connection {
     }
 
     /// Tells what is new in a session: turns first, then who answers, then how far everybody is.
-    async fn show(&mut self, session_id: &str) -> Result<Result<(), ApiError>, Gone> {
-        let Some(snapshot) = self.state.0.live.snapshot(session_id) else { return Ok(Ok(())) };
-        let Some(mut told) = self.followed.remove(session_id) else { return Ok(Ok(())) };
+    async fn show(&mut self, session_id: &str, told: &mut Told) -> Result<(), Gone> {
+        let Some(snapshot) = self.state.0.live.snapshot(session_id) else { return Ok(()) };
         let storage = self.state.0.storage.clone();
         if let Some(session) = snapshot.state {
             while told.seq < session.last_seq {
-                let turns = match storage.turns(session_id, told.seq, session.last_seq, TURNS).await {
-                    Ok(turns) if turns.is_empty() => break,
-                    Ok(turns) => turns,
-                    Err(error) => return Ok(Err(error.into())),
-                };
-                let numbers: Vec<i64> = turns.iter().map(|turn| turn.seq).collect();
-                let turns = match with_files(&self.state, session_id, turns).await {
-                    Ok(turns) => turns,
-                    Err(error) => return Ok(Err(error)),
-                };
-                for (seq, turn) in numbers.into_iter().zip(turns) {
-                    told.seq = seq;
+                let turns = storage.turns(session_id, told.seq, session.last_seq, TURNS).await;
+                let turns = self.read(turns).await?;
+                let Some(last) = turns.last().map(|turn| turn.seq) else { break };
+                let turns = with_files(&self.state, session_id, turns).await;
+                for turn in self.read(turns).await? {
                     let turn = Box::new(turn);
                     self.tell(&LiveFrame::Turn { session_id: session_id.to_owned(), turn }).await?;
                 }
+                told.seq = last;
             }
             let ticket = match session.owner {
-                Owner::Agent => match storage.open_ticket_of(session_id).await {
-                    Ok(ticket) => ticket.map(SessionTicket::from),
-                    Err(error) => return Ok(Err(error.into())),
-                },
+                Owner::Agent => {
+                    let ticket = storage.open_ticket_of(session_id).await;
+                    self.read(ticket).await?.map(SessionTicket::from)
+                }
                 Owner::Bot => None,
             };
             let owner = session.owner.as_str().to_owned();
@@ -531,8 +524,19 @@ impl Connection {
             self.tell(&LiveFrame::Standing { session_id: session_id.to_owned(), customer, agent }).await?;
             told.standing = Some(standing);
         }
-        self.followed.insert(session_id.to_owned(), told);
-        Ok(Ok(()))
+        Ok(())
+    }
+
+    /// What was read. Where it could not be, the socket is closed: whoever comes back says what they have.
+    async fn read<T, E: Display>(&mut self, read: Result<T, E>) -> Result<T, Gone> {
+        match read {
+            Ok(read) => Ok(read),
+            Err(error) => {
+                tracing::warn!(%error, "a socket is closed because its session cannot be read");
+                self.send(closing(RESTARTING, "come back")).await?;
+                Err(Gone)
+            }
+        }
     }
 
     async fn refuse(

@@ -33,6 +33,8 @@ use super::{
         (name = "outgoing", description = "Webhooks that are told of tickets (role admin)"),
         (name = "operation", description = "Probes and numbers (no key)"),
     ),
+    // Frames to us are in no request body.
+    components(schemas(live::LiveRequest)),
     modifiers(&Schemes)
 )]
 struct ApiDoc;

@@ -137,14 +137,13 @@ impl Live {
         inbox
     }
 
-    /// Forgets a follower.
-    pub fn leave(&self, inbox: &Arc<Inbox>) {
+    /// Forgets a follower, who follows these sessions.
+    pub fn leave<'a>(&self, inbox: &Arc<Inbox>, sessions: impl IntoIterator<Item = &'a String>) {
         let mut followers = locked(&self.followers);
         followers.desks.retain(|other| !Arc::ptr_eq(other, inbox));
         followers.everybody.retain(|other| !Arc::ptr_eq(other, inbox));
-        let ids: Vec<String> = followers.sessions.keys().cloned().collect();
-        for id in ids {
-            stop_following(&mut followers, &id, inbox);
+        for session_id in sessions {
+            stop_following(&mut followers, session_id, inbox);
         }
     }
 
@@ -251,8 +250,10 @@ impl Live {
                     done = self.look(count, &mut mark).await;
                 }
             }
-            let followed = self.followed();
-            stale.retain(|id| followed.contains(id));
+            {
+                let followers = locked(&self.followers);
+                stale.retain(|id| followers.sessions.contains_key(id));
+            }
             let read = self.refresh(&stale).await;
             if read.is_ok() {
                 stale.clear();
