@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hmac::{Hmac, KeyInit};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,11 @@ pub(crate) fn secret() -> Result<String, KeyError> {
     let mut bytes = [0_u8; 32];
     OsRng.try_fill_bytes(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
     Ok(hex::encode(bytes))
+}
+
+/// The HMAC-SHA256 (RFC 2104) that a secret of any length makes of what goes into it.
+pub(crate) fn hmac(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("an HMAC takes a key of any length")
 }
 
 fn new_key() -> Result<String, KeyError> {

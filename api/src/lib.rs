@@ -19,11 +19,11 @@ pub mod live;
 mod metrics;
 pub mod outgoing;
 pub mod questions;
+mod request;
 mod rounds;
 pub mod rules;
 pub mod storage;
 pub mod users;
-mod webhook;
 
 use std::net::SocketAddr;
 use std::path::Path;

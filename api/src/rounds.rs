@@ -1,8 +1,10 @@
 //! Work that is done again and again while the service runs.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// Rounds of work. What fails is told once, and tried again in the next round.
@@ -36,5 +38,24 @@ impl Rounds {
             tracing::warn!(%error, "{}; trying again", self.not_done);
         }
         self.failing = done.is_err();
+    }
+}
+
+/// Work that goes on from round to round, one piece at a time under each name, so that a slow one holds up no other. It ends with
+/// this.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    tasks: JoinSet<()>,
+    running: HashMap<String, AbortHandle>,
+}
+
+impl Lanes {
+    /// Begins work under a name, unless some of that name goes on.
+    pub(crate) fn start(&mut self, name: &str, work: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        self.running.retain(|_, task| !task.is_finished());
+        if !self.running.contains_key(name) {
+            self.running.insert(name.to_owned(), self.tasks.spawn(work));
+        }
     }
 }

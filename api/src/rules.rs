@@ -6,7 +6,7 @@ use serde_json::Value;
 use yingda_engine::{Engine, rules::Rules};
 
 use crate::config::Config;
-use crate::webhook;
+use crate::request;
 
 /// Why a rules file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +51,10 @@ pub fn load(config: &Config, engine: &Engine) -> Result<Option<Rules>, RulesErro
     let rules = engine.check_rules(json(toml::Value::Table(file))).map_err(wrong)?;
     let mut problems = Vec::new();
     for (flow, url, token) in rules.calls() {
-        if let Err(problem) = webhook::check_address(url) {
+        if let Err(problem) = request::check_address(url) {
             problems.push(format!("flow `{flow}`: `url` {problem}"));
         }
-        if let Some(Err(problem)) = token.map(webhook::bearer) {
+        if let Some(Err(problem)) = token.map(request::bearer) {
             problems.push(format!("flow `{flow}`: `token`: {problem}"));
         }
     }

@@ -24,8 +24,8 @@ use crate::desk::survey::DECISION;
 use crate::desk::{self, Priority};
 use crate::error::ApiError;
 use crate::metrics;
+use crate::request::Client;
 use crate::storage::{Belongs, NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
-use crate::webhook::Webhook;
 
 /// Where a message comes from when nobody says so.
 pub(crate) const DEFAULT_CHANNEL: &str = "api";
@@ -137,14 +137,14 @@ impl From<Decision> for Bot {
 pub struct Chat {
     engine: Engine,
     storage: Storage,
-    webhook: Webhook,
+    client: Client,
     locks: SessionLocks,
 }
 
 impl Chat {
     /// A chat over an engine and a database.
     pub fn new(engine: Engine, storage: Storage) -> Self {
-        Self { engine, storage, webhook: Webhook::new(), locks: SessionLocks::default() }
+        Self { engine, storage, client: Client::new(), locks: SessionLocks::default() }
     }
 
     /// Answers a message and stores both. The answer is stored when this returns.
@@ -257,7 +257,7 @@ impl Chat {
                 "channel": conversation.asker.channel.as_deref().unwrap_or(DEFAULT_CHANNEL),
                 "slots": call.send,
             });
-            match self.webhook.call(&call, &body).await {
+            match self.client.call(&call, &body).await {
                 // A flow that a reload took away meanwhile ends as if the call had failed.
                 Ok(answer) => {
                     if let Some(next) = self.engine.answered(&call, &answer, &conversation.asker) {

@@ -4,23 +4,21 @@
 //! begun in the database first, and only one of them begins it. A process that ends in the middle of an attempt has sent the message
 //! or not; another attempt follows when that one is given up, under the same id.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use ureq::http::{HeaderName, HeaderValue};
 
-use super::request::{Request, send};
 use super::{OutgoingError, retry_in, signature};
 use crate::http::TicketBody;
 use crate::metrics;
-use crate::rounds::Rounds;
+use crate::request::{CallError, Client, Request};
+use crate::rounds::{Lanes, Rounds};
 use crate::storage::{
     AttemptOutcome, Delivery, DeliveryState, DueDelivery, Storage, StorageError, new_id, now, rfc3339,
 };
-use crate::webhook::{CallError, agent};
 
 const SECOND: i64 = 1000;
 const DAY: i64 = 24 * 60 * 60 * SECOND;
@@ -46,7 +44,7 @@ const LARGEST_ANSWER: u64 = 64 * 1024;
 #[derive(Clone)]
 pub struct Deliverer {
     storage: Storage,
-    agent: ureq::Agent,
+    client: Client,
     /// Tells replicas apart.
     holder: String,
 }
@@ -87,7 +85,7 @@ struct Message<'a> {
 impl Deliverer {
     /// Over a database.
     pub fn new(storage: Storage) -> Self {
-        Self { storage, agent: agent(), holder: new_id() }
+        Self { storage, client: Client::new(), holder: new_id() }
     }
 
     /// Works for as long as it is polled. What fails is told once and tried again.
@@ -113,9 +111,22 @@ impl Deliverer {
             self.forget(now()).await?;
         }
         for webhook_id in due {
-            lanes.start(self, webhook_id);
+            lanes.start(&webhook_id, self.clone().work_for(webhook_id.clone()));
         }
         Ok(())
+    }
+
+    async fn work_for(self, webhook_id: String) {
+        loop {
+            match self.deliver_some(&webhook_id, now()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, webhook_id, "messages to a webhook wait until the next look");
+                    return;
+                }
+            }
+        }
     }
 
     /// Sends everything whose time has come, until nothing is left to send at this moment. `now` in milliseconds since 1970: the
@@ -173,7 +184,7 @@ impl Deliverer {
         }
         let attempt = delivery.attempts + 1;
         let answer = match self.message(&delivery).await? {
-            Some(body) => post(&self.agent, &address, &secret, &delivery.event, &delivery.id, body, now).await,
+            Some(body) => post(&self.client, &address, &secret, &delivery.event, &delivery.id, body, now).await,
             None => Err(CallError::Unreachable("its ticket is gone".to_owned())),
         };
         let (status, problem) = judged(&answer);
@@ -212,44 +223,13 @@ impl Deliverer {
     }
 }
 
-/// A task for each webhook that has something to be sent, so that a slow one holds up no other. They end with this.
-#[derive(Default)]
-struct Lanes {
-    tasks: JoinSet<()>,
-    of: HashMap<String, AbortHandle>,
-}
-
-impl Lanes {
-    fn start(&mut self, deliverer: &Deliverer, webhook_id: String) {
-        while self.tasks.try_join_next().is_some() {}
-        self.of.retain(|_, task| !task.is_finished());
-        if self.of.contains_key(&webhook_id) {
-            return;
-        }
-        let (deliverer, id) = (deliverer.clone(), webhook_id.clone());
-        let task = self.tasks.spawn(async move {
-            let failed = loop {
-                match deliverer.deliver_some(&id, now()).await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => break None,
-                    Err(error) => break Some(error),
-                }
-            };
-            if let Some(error) = failed {
-                tracing::warn!(%error, webhook_id = id, "messages to a webhook wait until the next look");
-            }
-        });
-        self.of.insert(webhook_id, task);
-    }
-}
-
 /// Signs a message and posts it; gives the HTTP status. `now` in milliseconds since 1970.
 ///
 /// # Errors
 ///
 /// When none came back.
 pub(super) async fn post(
-    agent: &ureq::Agent,
+    client: &Client,
     address: &str,
     secret: &str,
     event: &str,
@@ -269,7 +249,7 @@ pub(super) async fn post(
     ];
     let address = address.to_owned();
     let request = Request { address, headers, body: Some(body), deadline: DEADLINE, largest: LARGEST_ANSWER };
-    Ok(send(agent, request).await?.status)
+    Ok(client.send(request).await?.status)
 }
 
 /// The status that came back, and what was wrong, in one word.

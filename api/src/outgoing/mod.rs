@@ -1,4 +1,4 @@
-//! What is told to systems of others. No HTTP of ours here; the desk and the storage know nothing of it.
+//! What is told to systems of others. The desk and the storage know nothing of it; a ticket is told as our API tells it.
 //!
 //! [`Webhooks`] are addresses that are told of tickets. What is to be told is written down with the event itself, in one
 //! transaction; a [`Deliverer`] takes it from there, signs it and sends it until it is received. [`ServiceDesks`] hands the tickets of
@@ -6,7 +6,6 @@
 
 mod delivery;
 mod plan;
-mod request;
 mod service_desk;
 mod settings;
 mod signing;

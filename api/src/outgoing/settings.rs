@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::webhook::{check_address, token};
+use crate::request::{check_address, token};
 
 /// The table `[outgoing]` of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! How a receiver knows that a message is ours and new.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
+
+use crate::auth::hmac;
 
 /// What every secret of a webhook begins with, so that a leaked one is recognised.
 pub(super) const PREFIX: &str = "whsec_";
@@ -9,8 +10,7 @@ pub(super) const PREFIX: &str = "whsec_";
 /// The header `X-Yingda-Signature` of a body: `t=<seconds>,v1=<hex>`, where the second part is the HMAC-SHA256 of `<seconds>.<body>`
 /// with the whole secret as its key. `seconds` since 1970.
 pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
-    // A key of any length is fine: HMAC hashes one that is too long.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
+    let mut mac = hmac(secret.as_bytes());
     mac.update(format!("{seconds}.{body}").as_bytes());
     format!("t={seconds},v1={}", hex::encode(mac.finalize().into_bytes()))
 }

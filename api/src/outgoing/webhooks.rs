@@ -7,8 +7,8 @@ use serde_json::json;
 use super::delivery::{judged, post};
 use super::{OutgoingError, signing};
 use crate::auth;
+use crate::request::{Client, check_address};
 use crate::storage::{Delivery, Storage, WebhookRecord, new_id, rfc3339};
-use crate::webhook::{agent, check_address};
 
 /// The kinds of events that a webhook can be told of.
 pub const EVENTS: [&str; 28] = [
@@ -71,7 +71,7 @@ pub struct Answered {
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     storage: Storage,
-    agent: ureq::Agent,
+    client: Client,
 }
 
 fn checked(events: Vec<String>) -> Result<Vec<String>, OutgoingError> {
@@ -90,7 +90,7 @@ fn checked(events: Vec<String>) -> Result<Vec<String>, OutgoingError> {
 impl Webhooks {
     /// Over a database.
     pub fn new(storage: Storage) -> Self {
-        Self { storage, agent: agent() }
+        Self { storage, client: Client::new() }
     }
 
     /// Makes a webhook that is told of these kinds of events, or of all when there are none. Its secret is in what it gives.
@@ -165,7 +165,7 @@ impl Webhooks {
         let message = new_id();
         let body = json!({ "id": message, "event": "ping", "at": rfc3339(now), "data": { "webhook_id": id } });
         let started = Instant::now();
-        let answer = post(&self.agent, &record.address, &record.secret, "ping", &message, body.to_string(), now).await;
+        let answer = post(&self.client, &record.address, &record.secret, "ping", &message, body.to_string(), now).await;
         let (status, problem) = judged(&answer);
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Answered { status, problem, milliseconds })

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::{Coupon, Facts, Measure, Rule, judge};
 use crate::desk::work::Locked;
 use crate::desk::{Actor, Desk, DeskError, DeskSettings, Move, Priority, Ticket};
+use crate::request::Client;
 use crate::rounds::Rounds;
 use crate::storage::{NewEvent, Storage, StorageError, new_id, now};
-use crate::webhook::Webhook;
 
 const SECOND: i64 = 1000;
 /// The lease on this work, and for how long it is taken.
@@ -140,7 +140,7 @@ pub struct Interventions {
     storage: Storage,
     desk: Desk,
     rules: Vec<Rule>,
-    webhook: Webhook,
+    client: Client,
     /// Tells replicas apart.
     holder: String,
 }
@@ -150,7 +150,7 @@ impl Interventions {
     pub fn new(storage: Storage, settings: &DeskSettings) -> Self {
         let desk = Desk::with_surveys(storage.clone(), settings.survey.clone());
         let rules = Rule::all(&settings.intervention, &settings.teams).unwrap_or_default();
-        Self { storage, desk, rules, webhook: Webhook::new(), holder: new_id() }
+        Self { storage, desk, rules, client: Client::new(), holder: new_id() }
     }
 
     /// Works for as long as it is polled. What fails is told once and tried again.
@@ -224,10 +224,10 @@ impl Interventions {
                 Measure::Coupon(coupon) if rule.name == pending.rule => Some(coupon.clone()),
                 _ => None,
             });
-            let webhook = self.webhook.clone();
+            let client = self.client.clone();
             calls.spawn(async move {
                 let Some(coupon) = coupon else { return (pending, Err("no rule of that name".to_owned()), true) };
-                let answer = ask_for(&webhook, &coupon, &pending).await;
+                let answer = ask_for(&client, &coupon, &pending).await;
                 (pending, answer, pause.is_none())
             });
         }
@@ -246,7 +246,7 @@ impl Interventions {
 }
 
 /// Asks for a coupon. The id of the intervention is the same at every attempt, so that a service that knows it gives one only.
-async fn ask_for(webhook: &Webhook, coupon: &Coupon, pending: &Pending) -> Result<(), String> {
+async fn ask_for(client: &Client, coupon: &Coupon, pending: &Pending) -> Result<(), String> {
     let body = json!({
         "intervention_id": pending.id,
         "rule": pending.rule,
@@ -254,7 +254,7 @@ async fn ask_for(webhook: &Webhook, coupon: &Coupon, pending: &Pending) -> Resul
         "user_id": pending.user_id,
         "amount_fen": pending.amount_fen,
     });
-    let answer = webhook.tell(&coupon.address, coupon.token.as_deref(), DEADLINE, &pending.id, &body).await;
+    let answer = client.tell(&coupon.address, coupon.token.as_deref(), DEADLINE, &pending.id, &body).await;
     answer.map_err(|error| error.to_string())
 }
 

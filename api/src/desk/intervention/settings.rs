@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Coupon, Measure, Rule, When};
 use crate::desk::settings::TeamSettings;
-use crate::webhook::{bearer, check_address};
+use crate::request::{bearer, check_address};
 
 /// Most messages that must be negative in a row, and most coupons of a customer.
 const MOST: i64 = 100;

@@ -1,14 +1,15 @@
 //! The link to a survey: `/survey/{id}.{expires}.{signature}`. Who has it may answer, without a key.
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
+
+use crate::auth::hmac;
 
 /// Sets these signatures apart from any others that the same secret might make.
 const PURPOSE: &[u8] = b"yingda survey ";
 
 fn signed(secret: &[u8], text: &str) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
-    let mut code = Hmac::<Sha256>::new_from_slice(secret).expect("an HMAC takes a key of any length");
+    let mut code = hmac(secret);
     code.update(PURPOSE);
     code.update(text.as_bytes());
     code

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::SurveyKind;
-use crate::webhook::check_address;
+use crate::request::check_address;
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;

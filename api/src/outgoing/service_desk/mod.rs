@@ -7,21 +7,19 @@
 mod jira;
 mod zendesk;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use tokio::task::{AbortHandle, JoinSet};
 use ureq::http::{HeaderValue, header};
 use yingda_engine::Role;
 
-use super::request::{Answer, Request, send};
 use super::{OutgoingError, OutgoingSettings, ServiceDeskKind, ServiceDeskSettings};
 use crate::desk::{Actor, Desk, DeskError, Move, Ticket};
+use crate::request::{Answer, CallError, Client, Request, token};
+use crate::rounds::{Lanes, Rounds};
 use crate::storage::{NewRemote, RemoteRecord, RemoteState, Storage, Turn, new_id, now};
-use crate::webhook::{CallError, agent, token};
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
@@ -50,7 +48,7 @@ pub struct ServiceDesks {
     storage: Storage,
     desk: Desk,
     settings: Vec<ServiceDeskSettings>,
-    agent: ureq::Agent,
+    client: Client,
     /// Tells replicas apart.
     holder: String,
 }
@@ -131,7 +129,7 @@ impl ServiceDesks {
             .iter()
             .map(|desk| ServiceDeskSettings { address: desk.address.trim_end_matches('/').to_owned(), ..desk.clone() });
         let settings = settings.collect();
-        Self { desk: Desk::new(storage.clone()), storage, settings, agent: agent(), holder: new_id() }
+        Self { desk: Desk::new(storage.clone()), storage, settings, client: Client::new(), holder: new_id() }
     }
 
     /// Works for as long as it is polled, or not at all where there is no service desk.
@@ -139,39 +137,27 @@ impl ServiceDesks {
         if self.settings.is_empty() {
             return;
         }
-        // A task for each, so that a slow one holds up no other. They end with this.
-        let mut tasks = JoinSet::new();
-        let mut running: HashMap<String, AbortHandle> = HashMap::new();
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut lanes = Lanes::default();
+        let mut rounds = Rounds::new(TICK, "service desks are told nothing at the moment");
         loop {
-            interval.tick().await;
-            match self.storage.take_lease(LEASE, &self.holder, now() + LEASE_MILLISECONDS).await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "service desks are told nothing at the moment");
-                    continue;
+            rounds.next().await;
+            let lease = self.storage.take_lease(LEASE, &self.holder, now() + LEASE_MILLISECONDS).await;
+            if let Ok(true) = lease {
+                for settings in &self.settings {
+                    lanes.start(&settings.name, self.clone().work_for(settings.clone()));
                 }
             }
-            while tasks.try_join_next().is_some() {}
-            running.retain(|_, task| !task.is_finished());
-            for settings in &self.settings {
-                if running.contains_key(&settings.name) {
-                    continue;
-                }
-                let (desks, own) = (self.clone(), settings.clone());
-                let task = tasks.spawn(async move {
-                    let done = async {
-                        desks.hand_over_to(&own, now()).await?;
-                        desks.ask_of(&own, now()).await
-                    };
-                    if let Err(error) = done.await {
-                        tracing::warn!(%error, service_desk = own.name, "its tickets wait until the next look");
-                    }
-                });
-                running.insert(settings.name.clone(), task);
-            }
+            rounds.ended(lease.map(drop));
+        }
+    }
+
+    async fn work_for(self, settings: ServiceDeskSettings) {
+        let done = async {
+            self.hand_over_to(&settings, now()).await?;
+            self.ask_of(&settings, now()).await
+        };
+        if let Err(error) = done.await {
+            tracing::warn!(%error, service_desk = settings.name, "its tickets wait until the next look");
         }
     }
 
@@ -263,7 +249,7 @@ impl ServiceDesks {
             let key = HeaderValue::from_str(&new.reference).map_err(|_| Refusal::Refused(400))?;
             request.headers.push((zendesk::IDEMPOTENCY_KEY, key));
         }
-        let answer = success(send(&self.agent, request).await?)?;
+        let answer = success(self.client.send(request).await?)?;
         let made = match settings.kind {
             ServiceDeskKind::Zendesk => zendesk::made(&answer),
             ServiceDeskKind::Jira => jira::told(&answer),
@@ -374,7 +360,7 @@ impl ServiceDesks {
     }
 
     async fn read(&self, settings: &ServiceDeskSettings, path: &str) -> Result<Value, Refusal> {
-        success(send(&self.agent, self.request(settings, path)?).await?)
+        success(self.client.send(self.request(settings, path)?).await?)
     }
 
     fn request(&self, settings: &ServiceDeskSettings, path: &str) -> Result<Request, Refusal> {
