@@ -1,4 +1,4 @@
-// What helps with the next reply: suggested answers, the customer's mood, similar tickets, and a search in the knowledge.
+// What helps with the next reply: suggested answers, what a guided flow asks next, the customer's mood, similar tickets, and a search in the knowledge.
 
 import { get, post, ticketPath } from "./api.js";
 import { button, draw, empty, make } from "./dom.js";
@@ -28,6 +28,7 @@ function moodCurve(points) {
 // knowledge and its other tickets.
 export function assistPanel(ticketId, history, insert, outside) {
   const suggestions = make("ol", { class: "suggestions" });
+  const step = make("section", { hidden: true, "data-assist": "step" });
   const mood = make("div");
   const similar = make("div");
   const found = make("ol", { class: "suggestions" });
@@ -60,6 +61,19 @@ export function assistPanel(ticketId, history, insert, outside) {
     if (!items.length) node.append(empty("没有找到合适的答案"));
   }
 
+  // What the flow asks next that waited when a person took over, and what it knows already.
+  function showStep(next) {
+    step.hidden = !next;
+    step.replaceChildren(...(next ? [
+      make("h3", {}, "引导流程"),
+      make("div", { class: "suggestion" },
+        make("div", { class: "row between" }, make("strong", {}, "还需要：" + next.slot), make("code", { class: "quiet" }, next.flow)),
+        make("p", {}, next.text),
+        Object.keys(next.given).length ? make("p", { class: "quiet" }, "已知：" + Object.entries(next.given).map(([slot, value]) => slot + " " + value).join("，")) : null,
+        make("div", { class: "row between" }, make("span"), button("采用", () => insert({ text: next.text }), { class: "small" }))),
+    ] : []));
+  }
+
   async function refresh() {
     // There is something new to suggest when the customer has said something new.
     const last = history().findLast((turn) => turn.role === "user")?.seq ?? 0;
@@ -74,6 +88,7 @@ export function assistPanel(ticketId, history, insert, outside) {
     }
     shown = answer.suggestions.slice(0, 3);
     list(suggestions, shown, true);
+    showStep(answer.next_step);
     mood.replaceChildren(moodCurve(answer.mood));
     const others = answer.similar;
     similar.replaceChildren(others.length ? make("ul", { class: "plain-list" }, others.map((other) => make("li", {},
@@ -83,6 +98,7 @@ export function assistPanel(ticketId, history, insert, outside) {
   }
 
   const node = make("div", {},
+    step,
     make("section", {}, make("h3", {}, "建议回复"), suggestions),
     outside ? null : make("section", {}, make("h3", {}, "查知识"), search, found),
     make("section", {}, make("h3", {}, "情绪变化"), mood),

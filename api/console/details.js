@@ -5,7 +5,7 @@ import { ask } from "./dialog.js";
 import { button, choice, field, make, pill } from "./dom.js";
 import { attempt, say } from "./notice.js";
 import { sharesSection } from "./sharing.js";
-import { PRIORITIES, SENTIMENTS, clock, moodText, percent, reasonText, shortId } from "./words.js";
+import { LANGUAGES, PRIORITIES, SENTIMENTS, clock, languageName, moodText, percent, reasonText, shortId } from "./words.js";
 
 function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
@@ -27,6 +27,10 @@ function corrections(ticket, categories, changed) {
     value: ticket.category || "", maxlength: 128, list: "categories",
     onchange: () => category.value.trim() && amend({ category: category.value.trim() }),
   });
+  const known = [...new Set([ticket.language, ...LANGUAGES])].filter(Boolean);
+  const language = choice([...(ticket.language ? [] : [["", "未知"]]), ...known.map((code) => [code, languageName(code)])], ticket.language || "", {
+    onchange: () => language.value && amend({ language: language.value }),
+  });
   const mood = choice([["", "模型判断：" + (moodText(ticket.sentiment) || "未知")], ...Object.entries(SENTIMENTS)], "", {
     onchange: () => mood.value && amend({ sentiment: mood.value }),
   });
@@ -36,7 +40,7 @@ function corrections(ticket, categories, changed) {
   });
   return make("div", { class: "form" },
     field("优先级", priority), field("分类", category), make("datalist", { id: "categories" }, categories.map((value) => make("option", { value }))),
-    field("客户情绪", mood), field("标签", tags),
+    field("语言", language), field("客户情绪", mood), field("标签", tags),
     make("p", { class: "quiet" }, "对优先级、分类和情绪的更正会留作训练样本。"));
 }
 

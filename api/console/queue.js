@@ -5,7 +5,7 @@ import { button, choice, empty, make, pill } from "./dom.js";
 import { complain } from "./notice.js";
 import { poll } from "./poll.js";
 import { searchField } from "./search.js";
-import { PRIORITIES, STATUSES, moodText, reasonText, shortId, statusWord, waiting } from "./words.js";
+import { PRIORITIES, STATUSES, languageName, moodText, reasonText, shortId, statusWord, waiting } from "./words.js";
 
 // Tickets that are asked for at once.
 const WINDOW = 100;
@@ -177,6 +177,7 @@ export function startQueue(container, me, open) {
       make("span", { class: "line" },
         tab[0] === "waiting" ? null : pill("status-" + ticket.status, statusWord(ticket)),
         mood ? pill("mood-" + ticket.sentiment.label, mood, "客户情绪") : null,
+        ticket.language && ticket.language !== "zh" ? pill("language", languageName(ticket.language), "客户语言") : null,
         make("span", { class: "why" }, reasonText(ticket.reason, ticket.detail)),
         holder ? make("span", { class: "holder" }, holder) : null),
     ];

@@ -36,7 +36,7 @@ export function showTeam(container, me) {
       { name: "skills", label: "技能，写作「意图:1 到 3」，用空格分开", value: skillsText(known.skills) },
       { name: "capacity", label: "同时处理的工单数（1 到 100）", required: true, type: "number", value: String(known.capacity) },
       { name: "channels", label: "渠道，不填为全部", value: known.channels.join(" ") },
-      { name: "languages", label: "语言，不填为全部", value: known.languages.join(" ") },
+      { name: "languages", label: "语言代码，例如 zh en，不填为全部", value: known.languages.join(" ") },
       { name: "shift", label: "班次（设置文件中日历的名称）", value: known.shift || "" },
       { name: "vip", label: "服务 VIP（是 / 否）", options: ["是", "否"], value: known.vip_lane ? "是" : "否" },
     ];

@@ -270,8 +270,10 @@ export function showTicket(container, id, me, queueChanged) {
     if (!mayReply(ticket, me)) return;
     text.value = text.value.trim() ? text.value.trimEnd() + "\n" + item.text : item.text;
     drafts.set(id, text.value);
-    suggestion = item;
-    source.textContent = "来自知识 " + item.knowledge_id;
+    if (item.knowledge_id) {
+      suggestion = item;
+      source.textContent = "来自知识 " + item.knowledge_id;
+    }
     if (whole.dataset.panel !== "talk" && !matchMedia("(min-width: 1100px)").matches) choose("talk");
     text.focus();
   }

@@ -3,7 +3,7 @@
 import { files } from "./attachments.js";
 import { empty, make } from "./dom.js";
 import { SEES } from "./sharing.js";
-import { FIELDS, PRIORITIES, SENTIMENTS, STATUSES, clock, reasonText, shortId } from "./words.js";
+import { FIELDS, PRIORITIES, SENTIMENTS, STATUSES, clock, languageName, reasonText, shortId } from "./words.js";
 
 const NAMES = { bot: "智能客服", customer: "客户", system: "系统", form: "客户", agent: "客服" };
 
@@ -12,6 +12,7 @@ function valueText(name, value) {
   if (name === "status") return STATUSES[value] || value;
   if (name === "priority") return PRIORITIES[value] || value;
   if (name === "sentiment") return SENTIMENTS[value] || value;
+  if (name === "language") return languageName(value);
   if (name === "merged_into") return shortId(value);
   if (value === true || value === false) return value ? "是" : "否";
   if (Array.isArray(value)) return value.join("、") || "无";

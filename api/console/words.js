@@ -77,6 +77,7 @@ export const FIELDS = {
   status: "状态",
   priority: "优先级",
   category: "分类",
+  language: "语言",
   team: "团队",
   assignee: "负责人",
   accepted: "已接受",
@@ -86,6 +87,10 @@ export const FIELDS = {
   intent: "分类",
   sentiment: "情绪",
 };
+
+const languageNames = new Intl.DisplayNames(["zh-CN"], { type: "language" });
+export const LANGUAGES = ["zh", "en", "ja", "ko", "ru", "th", "vi", "id", "ar", "fr", "de", "es", "pt", "it"];
+export const languageName = (code) => languageNames.of(code) || code;
 
 // Open states have an agent's work before them.
 export const isOpen = (status) => ["new", "assigned", "in_progress", "waiting_customer"].includes(status);

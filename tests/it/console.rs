@@ -2,37 +2,23 @@
 //!
 //! `YINGDA_TEST_SCREENSHOTS` names a folder for the pictures of the console in docs/.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::Once,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::http::header;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use yingda::{
     Config,
-    auth::{self, Role},
     config::{SAMPLE_KNOWLEDGE, SAMPLE_MODEL},
-    desk::{Dispatcher, Interventions, Surveys, settings::DeskSettings},
+    desk::{Interventions, Surveys, settings::DeskSettings},
     outgoing::Deliverer,
     storage::now,
-    users::NewUser,
 };
 
 use crate::{
-    browser::{ALT, CONTROL, Client, ENTER, Element, LEFT, RIGHT, TAB},
+    browser::{ALT, CONTROL, Driver, ENTER, LEFT, PATIENCE, RIGHT, TAB},
     outgoing::Receiver,
-    support::{Place, Service, root, say, with_body},
+    support::{Listening, PASSWORD, Place, root},
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const PASSWORD: &str = "correct horse";
 
 // The files.
 
@@ -65,204 +51,6 @@ async fn every_file_of_the_console_is_served_and_nothing_from_elsewhere() {
     assert_eq!(seen.len(), shipped, "a file is never used: {seen:?}");
     for missing in ["/console/other.js", "/console/..%2fpage%2fchat.js", "/console/index.html"] {
         assert_eq!(service.get(missing).await.status, 404, "{missing}");
-    }
-}
-
-// A service on a port, and browsers.
-
-/// The program that steers Chromium; it ends with its browsers when dropped.
-struct Driver {
-    child: Child,
-    address: SocketAddr,
-    /// Where browsers keep their files; removed after them.
-    _folder: TempDir,
-}
-
-impl Driver {
-    /// `None` where the machine has none; that is said once.
-    fn start() -> Option<Self> {
-        static SAID: Once = Once::new();
-        let Some(program) = std::env::var_os("YINGDA_TEST_CHROMEDRIVER").filter(|program| !program.is_empty()) else {
-            SAID.call_once(|| say("YINGDA_TEST_CHROMEDRIVER is not set: the console is not tested in a browser"));
-            return None;
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(program);
-        command.arg("--port=0").env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("YINGDA_TEST_CHROMEDRIVER cannot be started");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines
-            .find_map(|line| line.unwrap().split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok());
-        let port: u16 = port.expect("chromedriver does not say its port");
-        // What it says later must go somewhere, or it stops when the pipe is full.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), _folder: folder })
-    }
-
-    /// A browser of its own: nothing is shared with the others. `phone`: one with a small screen.
-    async fn browser(&self, service: &Listening, phone: bool) -> Browser {
-        let mut options = json!({ "args": [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900", "--lang=zh-CN",
-            "--hide-scrollbars", "--disable-lcd-text", "--force-color-profile=srgb", "--disable-background-networking",
-        ] });
-        if phone {
-            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 780, "pixelRatio": 2.0 } });
-        }
-        let client = Client::start(&format!("http://{}", self.address), options).await;
-        Browser { client, site: format!("http://{}", service.address) }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        // Asked for, it ends its browsers too, also those of a test that failed.
-        if let Ok(mut stream) = TcpStream::connect(self.address) {
-            let _ = stream.write_all(b"GET /shutdown HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-            let _ = stream.set_read_timeout(Some(PATIENCE));
-            let _ = stream.read_to_end(&mut Vec::new());
-        } else {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
-    }
-}
-
-/// A service that asks who one is, on a port.
-struct Listening {
-    service: Service,
-    address: SocketAddr,
-    key: String,
-}
-
-impl Listening {
-    async fn start(mut config: Config) -> Self {
-        config.open = false;
-        let service = Service::open(config).await;
-        let key = auth::create_key(service.state.storage(), "shop", Role::Admin).await.unwrap().1;
-        for (login, name, role, team) in [
-            ("xiaowang", "小王", Role::Agent, "售前"),
-            ("xiaoli", "小李", Role::Agent, "售后"),
-            ("chen", "陈主管", Role::Admin, "管理"),
-        ] {
-            let (login, name, team) = (login.to_owned(), name.to_owned(), Some(team.to_owned()));
-            let new = NewUser { login, name, role, team, password: PASSWORD.to_owned() };
-            service.state.users().create(new, now()).await.unwrap();
-        }
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = yingda::router(service.state.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let live = service.state.live().clone();
-        tokio::spawn(async move { live.run().await });
-        Self { service, address, key }
-    }
-
-    async fn send(&self, method: &str, path: &str, body: Value) -> Value {
-        let mut request = with_body(method, path, body.to_string());
-        let bearer = format!("Bearer {}", self.key).parse().unwrap();
-        request.headers_mut().insert(header::AUTHORIZATION, bearer);
-        self.service.send(request).await.ok()
-    }
-
-    /// Somebody is at the desk.
-    async fn present(&self, name: &str) {
-        let body = json!({ "agent": name, "presence": "online" }).to_string();
-        let mut request = with_body("PUT", "/v1/me/presence", body);
-        request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {}", self.key).parse().unwrap());
-        assert_eq!(self.service.send(request).await.status, 204);
-    }
-
-    /// From now on tickets are offered to those who are there. Browsers on a busy machine are slow: nobody is hurried.
-    fn route(&self) {
-        let mut settings = DeskSettings { offline_seconds: 600, ..DeskSettings::default() };
-        settings.routing.accept_seconds = 600;
-        let dispatcher = Dispatcher::new(self.service.state.storage().clone(), settings);
-        tokio::spawn(async move { dispatcher.run().await });
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        self.send("GET", path, Value::Null).await
-    }
-
-    async fn chat(&self, session: &str, user: &str, text: &str) -> Value {
-        let body = json!({ "session_id": session, "user_id": user, "channel": "web", "text": text });
-        self.send("POST", "/v1/chat", body).await
-    }
-}
-
-/// One person's browser.
-struct Browser {
-    client: Client,
-    site: String,
-}
-
-impl Browser {
-    async fn go(&self, path: &str) {
-        self.client.goto(&format!("{}{path}", self.site)).await;
-    }
-
-    /// What a script of the test finds in the page.
-    async fn read(&self, script: &str) -> Value {
-        self.client.execute(&format!("return {script}")).await
-    }
-
-    /// Waits until something holds in the page.
-    async fn until(&self, script: &str) {
-        let started = Instant::now();
-        while self.read(&format!("Boolean({script})")).await != json!(true) {
-            if started.elapsed() > PATIENCE {
-                panic!("never came: {script}\n{}", self.read("document.body.innerText").await);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Waits until a text stands in what a selector finds.
-    async fn sees(&self, selector: &str, text: &str) {
-        let (selector, text) = (json!(selector), json!(text));
-        self.until(&format!("[...document.querySelectorAll({selector})].some((node) => node.checkVisibility() && node.textContent.includes({text}))")).await;
-    }
-
-    async fn find(&self, selector: &str) -> Element<'_> {
-        self.until(&format!("document.querySelector({0})?.checkVisibility()", json!(selector))).await;
-        self.client.find(selector).await
-    }
-
-    async fn click(&self, selector: &str) {
-        self.find(selector).await.click().await;
-    }
-
-    async fn write(&self, selector: &str, text: &str) {
-        self.find(selector).await.send_keys(text).await;
-    }
-
-    /// Presses a key wherever the page stands.
-    async fn press(&self, key: &str) {
-        self.client.active_element().await.send_keys(key).await;
-    }
-
-    async fn log_in(&self, login: &str) {
-        self.write("#log-in input[name=login]", login).await;
-        self.write("#log-in input[name=password]", &(PASSWORD.to_owned() + ENTER)).await;
-        self.until("!document.querySelector('#log-in').open").await;
-        self.find("#bar").await;
-    }
-
-    async fn panel(&self, name: &str) {
-        self.click(&format!("[data-panel={name}]")).await;
-    }
-
-    /// A picture for docs/, where somebody asked for them.
-    async fn picture(&self, name: &str) {
-        let Some(folder) = std::env::var_os("YINGDA_TEST_SCREENSHOTS").filter(|folder| !folder.is_empty()) else {
-            return;
-        };
-        let picture = self.client.screenshot().await;
-        std::fs::write(PathBuf::from(folder).join(name), picture).unwrap();
-    }
-
-    async fn close(self) {
-        self.client.close().await;
     }
 }
 

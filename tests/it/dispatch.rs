@@ -87,6 +87,58 @@ async fn a_ticket_is_offered_to_who_can_and_goes_on_when_they_do_not_take_it() {
 }
 
 #[tokio::test]
+async fn a_customer_is_given_to_who_speaks_their_language() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let dispatcher = dispatcher(&service, DeskSettings::default());
+        let put = async |name: &str, languages: Value| {
+            let body = json!({ "team": "售后", "capacity": 5, "languages": languages }).to_string();
+            service.send(with_body("PUT", &format!("/v1/desk/agents/{name}"), body)).await
+        };
+        put("小王", json!(["中文"])).await.refuses("languages");
+        assert_eq!(put("小王", json!(["ZH-cn"])).await.ok()["languages"], json!(["zh"]));
+        put("Amy", json!(["en", "ja"])).await.ok();
+        for name in ["小王", "Amy"] {
+            presence(&service, name, "online").await;
+        }
+        let open = async |session: &str, body: Value| {
+            let mut body = body;
+            body["session_id"] = json!(session);
+            service.post("/v1/chat", body).await.ok()["ticket_id"].as_str().unwrap().to_owned()
+        };
+        let chinese = open("zh", json!({ "text": "转人工" })).await;
+        let said = open("said", json!({ "text": "人工", "profile": { "language": "en-GB" } })).await;
+        service.chat("wrote", "where is my order? I want to talk to you").await;
+        let wrote = open("wrote", json!({ "text": "😡😡 转人工" })).await;
+        let form = json!({ "text": "返品したいのですが、どうすればいいですか" });
+        let form = service.post("/v1/tickets", form).await.ok()["ticket_id"].as_str().unwrap().to_owned();
+        let nobodys = open("ru", json!({ "text": "人工", "profile": { "language": "ru" } })).await;
+        assert_eq!(dispatcher.dispatch(now()).await.unwrap().offered, 5);
+        for (ticket, language, name) in [
+            (&chinese, "zh", Some("小王")),
+            (&said, "en", Some("Amy")),
+            (&form, "ja", Some("Amy")),
+            (&nobodys, "ru", None),
+        ] {
+            let ticket = read(&service, ticket).await;
+            assert_eq!(ticket["language"], language);
+            assert!(name.is_none_or(|name| ticket["assignee"] == name), "{ticket}");
+            assert!(ticket["assignee"].is_string(), "a language that nobody speaks is not waited for: {ticket}");
+        }
+        // Whoever asks for a person in Chinese has said a Chinese word; people put it right.
+        assert_eq!(read(&service, &wrote).await["language"], "zh");
+        let amend = async |body: Value| {
+            service.send(with_body("PATCH", &format!("/v1/tickets/{wrote}"), body.to_string())).await
+        };
+        amend(json!({ "language": "英语" })).await.refuses("language");
+        assert_eq!(amend(json!({ "language": "en" })).await.ok()["language"], "en");
+        let told = read(&service, &wrote).await["events"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&told["before"], &told["after"]), (&json!({ "language": "zh" }), &json!({ "language": "en" })));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn supervisors_change_routing_while_it_runs() {
     on_each_database(async |place| {
         let service = place.service().await;

@@ -383,11 +383,24 @@ async fn a_flow_survives_a_restart_and_a_person() {
     assert_eq!(told(&person), ["escalate", "person_requested", "", ""], "{person}");
     assert!(waiting(&service, "r").await.is_some(), "until the ticket is resolved");
     let ticket = person["ticket_id"].as_str().unwrap().to_owned();
+    let step = service.get(&format!("/v1/tickets/{ticket}/assist")).await.ok()["next_step"].clone();
+    assert_eq!((&step["flow"], &step["slot"], &step["given"]), (&json!("track_parcel"), &json!("订单号"), &json!({})));
+    assert!(step["text"].as_str().unwrap().contains("订单号"), "{step}");
     service.act(&ticket, "take", json!({ "agent": "小王" })).await.ok();
     service.act(&ticket, "resolve", json!({ "agent": "小王" })).await.ok();
     assert_eq!(waiting(&service, "r").await, None);
+    let assist = service.get(&format!("/v1/tickets/{ticket}/assist")).await.ok();
+    assert_eq!(assist.get("next_step"), None, "it is over");
     let number = service.chat("r", &order(1)).await;
     assert!(number.get("flow").is_none() && stub.count() == 2, "{number}");
+
+    // What the customer gave is shown masked.
+    service.chat("reset", "重置密码").await;
+    service.chat("reset", PHONE).await;
+    let ticket = service.chat("reset", "转人工").await["ticket_id"].as_str().unwrap().to_owned();
+    let step = service.get(&format!("/v1/tickets/{ticket}/assist")).await.ok()["next_step"].clone();
+    assert_eq!((&step["flow"], &step["slot"]), (&json!("reset_password"), &json!("验证码")), "{step}");
+    assert_eq!(step["given"], json!({ "手机号": "[手机号]" }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

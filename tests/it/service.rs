@@ -1286,9 +1286,16 @@ async fn the_description_names_exactly_the_routes_that_exist() {
 async fn the_page_loads_nothing_from_elsewhere() {
     let place = Place::sqlite();
     let service = place.service().await;
-    for path in
-        ["/", "/page/chat.js", "/page/chat.css", "/page/survey.js", "/page/survey.css", "/survey/none", "/favicon.ico"]
-    {
+    for path in [
+        "/",
+        "/page/chat.js",
+        "/page/base.css",
+        "/page/chat.css",
+        "/page/survey.js",
+        "/page/survey.css",
+        "/survey/none",
+        "/favicon.ico",
+    ] {
         let file = service.get(path).await;
         assert_eq!(file.status, if path == "/survey/none" { 404 } else { 200 }, "{path}");
         assert!(file.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));

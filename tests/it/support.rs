@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{LazyLock, Once},
 };
@@ -9,7 +10,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, Request},
+    http::{HeaderMap, Request, header},
 };
 use candle_core::Device;
 use serde_json::{Value, json};
@@ -17,7 +18,13 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
-use yingda::Config;
+use yingda::{
+    Config,
+    auth::{self, Role},
+    desk::{Dispatcher, settings::DeskSettings},
+    storage::now,
+    users::NewUser,
+};
 use yingda_engine::{AnswerThresholds, KnowledgeEntry};
 use yingda_models::{
     BertConfig, HiddenAct, Labels, ModelSettings, MultiTaskModel, Parameters, Pooling, Precision, SENTIMENTS,
@@ -337,5 +344,71 @@ impl Drop for Schema {
         if !matches!(cleaned, Ok(Ok(()))) {
             say(&format!("the schema {} may be left: {cleaned:?}", self.name));
         }
+    }
+}
+
+/// The password of everybody at a [`Listening`] service.
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// A service that asks who one is, on a port.
+pub(crate) struct Listening {
+    pub(crate) service: Service,
+    pub(crate) address: SocketAddr,
+    pub(crate) key: String,
+}
+
+impl Listening {
+    pub(crate) async fn start(mut config: Config) -> Self {
+        config.open = false;
+        let service = Service::open(config).await;
+        let key = auth::create_key(service.state.storage(), "shop", Role::Admin).await.unwrap().1;
+        for (login, name, role, team) in [
+            ("xiaowang", "小王", Role::Agent, "售前"),
+            ("xiaoli", "小李", Role::Agent, "售后"),
+            ("chen", "陈主管", Role::Admin, "管理"),
+        ] {
+            let (login, name, team) = (login.to_owned(), name.to_owned(), Some(team.to_owned()));
+            let new = NewUser { login, name, role, team, password: PASSWORD.to_owned() };
+            service.state.users().create(new, now()).await.unwrap();
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = yingda::router(service.state.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let live = service.state.live().clone();
+        tokio::spawn(async move { live.run().await });
+        Self { service, address, key }
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: Value) -> Value {
+        let mut request = with_body(method, path, body.to_string());
+        let bearer = format!("Bearer {}", self.key).parse().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        self.service.send(request).await.ok()
+    }
+
+    /// Somebody is at the desk.
+    pub(crate) async fn present(&self, name: &str) {
+        let body = json!({ "agent": name, "presence": "online" }).to_string();
+        let mut request = with_body("PUT", "/v1/me/presence", body);
+        request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {}", self.key).parse().unwrap());
+        assert_eq!(self.service.send(request).await.status, 204);
+    }
+
+    /// From now on tickets are offered to those who are there. Browsers on a busy machine are slow: nobody is hurried.
+    pub(crate) fn route(&self) {
+        let mut settings = DeskSettings { offline_seconds: 600, ..DeskSettings::default() };
+        settings.routing.accept_seconds = 600;
+        let dispatcher = Dispatcher::new(self.service.state.storage().clone(), settings);
+        tokio::spawn(async move { dispatcher.run().await });
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.send("GET", path, Value::Null).await
+    }
+
+    pub(crate) async fn chat(&self, session: &str, user: &str, text: &str) -> Value {
+        let body = json!({ "session_id": session, "user_id": user, "channel": "web", "text": text });
+        self.send("POST", "/v1/chat", body).await
     }
 }

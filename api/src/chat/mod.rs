@@ -7,7 +7,7 @@ mod answer;
 mod locks;
 mod message;
 
-use std::time::Instant;
+use std::{iter, time::Instant};
 
 pub(crate) use answer::top;
 pub use answer::*;
@@ -17,9 +17,10 @@ pub(crate) use message::{check_profile, checked_id, checked_text, without_nul};
 use yingda_engine::{
     Asker, Conversation, Decision, DecisionKind, Engine, EngineError, EscalationReason, Hit, Part, PastTurn,
     RankedLabel, Related, Role, SentimentScores, Timings,
-    rules::{FlowState, Progress},
+    rules::{FlowState, NextStep, Progress},
 };
 
+use crate::desk::language::language;
 use crate::desk::survey::DECISION;
 use crate::desk::{self, Priority};
 use crate::error::ApiError;
@@ -32,6 +33,8 @@ pub(crate) const DEFAULT_CHANNEL: &str = "api";
 /// Turns of a conversation that the policy sees.
 const WINDOW: i64 = 20;
 
+/// The field of a profile that says which language the customer speaks.
+pub(crate) const LANGUAGE: &str = "language";
 /// The audience whose tickets are looked at sooner.
 const VIP: &str = "vip";
 
@@ -60,6 +63,8 @@ struct Judged {
     /// How negative the customer's last messages were, oldest first, this one last.
     mood: Vec<f32>,
     vip: bool,
+    /// The language that the customer speaks, where it is known.
+    language: Option<String>,
 }
 
 impl Judged {
@@ -74,6 +79,7 @@ impl Judged {
             flow: None,
             mood: Vec::new(),
             vip: false,
+            language: None,
         }
     }
 }
@@ -201,7 +207,7 @@ impl Chat {
         let conversation = Conversation {
             // What invites to a survey is no part of what is talked about.
             turns: turns.into_iter().filter(|turn| turn.decision.as_deref() != Some(DECISION)).map(past).collect(),
-            asker: asker(message, session),
+            asker: asker(message.profile.clone(), message.channel.clone(), session),
             flow: session.and_then(flow_of),
         };
         let response = self.engine.respond(&conversation, text).await?;
@@ -228,6 +234,11 @@ impl Chat {
         }
         let sentiments = conversation.turns.iter().filter_map(|turn| turn.sentiment);
         let mood = sentiments.chain([response.understanding.sentiment]).map(|scores| scores.negative).collect();
+        let said = conversation.asker.fields.get(LANGUAGE).map(String::as_str);
+        let earlier = conversation.turns.iter().rev().filter(|turn| turn.role == Role::User);
+        let written = iter::once(text.as_str()).chain(earlier.map(|turn| turn.text.as_str()));
+        // Only a ticket needs it.
+        let language = bot.escalation.is_some().then(|| language(said, written)).flatten();
         Ok(Judged {
             intents: response.understanding.intents,
             sentiment: Some(response.understanding.sentiment),
@@ -237,6 +248,7 @@ impl Chat {
             flow,
             mood,
             vip: has_vip(&conversation.asker.audiences),
+            language,
         })
     }
 
@@ -268,6 +280,11 @@ impl Chat {
             }
         }
         (decision, progress)
+    }
+
+    /// What the flow asks next that waits in a session.
+    pub(crate) fn next_step(&self, session: &Session) -> Option<NextStep> {
+        self.engine.next_step(&flow_of(session)?, &asker(None, None, Some(session)))
     }
 
     /// What is understood of a message that a person will answer. The message counts even when the model does not.
@@ -329,6 +346,7 @@ impl Chat {
                         detail: self.engine.mask(detail),
                         priority: Priority::of(*reason, &judged.mood, judged.vip),
                         vip: judged.vip,
+                        language: judged.language,
                         intent: intent.clone(),
                         sentiment: judged.sentiment,
                         model: model.clone(),
@@ -476,15 +494,16 @@ fn offered(related: Related) -> RelatedItem {
     }
 }
 
-/// Who writes: by this message's profile, or the session's where it came without one.
-fn asker(message: &Message, session: Option<&Session>) -> Asker {
+/// Who writes: by a message's profile and channel, or the session's where it came without them.
+fn asker(said: Option<serde_json::Value>, channel: Option<String>, session: Option<&Session>) -> Asker {
     let stored = || session.and_then(|session| serde_json::from_str(session.profile.as_deref()?).ok());
-    let profile = message.profile.clone().or_else(stored).unwrap_or_default();
+    let is_masked = said.is_none();
+    let profile = said.or_else(stored).unwrap_or_default();
     let texts = |name: &str| texts(&profile[name]);
-    let channel = message.channel.clone().or_else(|| session.map(|session| session.channel.clone()));
+    let channel = channel.or_else(|| session.map(|session| session.channel.clone()));
     let channel = channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned());
     // Of a stored profile what is personal was masked: `[手机号]` fills no slot.
-    let masked = |text: &str| message.profile.is_none() && text.contains('[') && text.contains(']');
+    let masked = |text: &str| is_masked && text.contains('[') && text.contains(']');
     let fields = profile.as_object().into_iter().flatten();
     Asker {
         channel: Some(channel),

@@ -185,7 +185,8 @@ fn waiting(queued: Queued, floor: &Floor) -> Waiting {
         ticket_id: ticket.id,
         intent: ticket.intent.map(|(label, _)| label),
         category: ticket.category,
-        language: None,
+        // A language that nobody speaks is waited for in vain.
+        language: ticket.language.filter(|language| floor.speaks(language)),
         channel: Some(channel),
         priority: ticket.priority,
         vip: ticket.vip,

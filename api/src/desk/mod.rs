@@ -6,7 +6,10 @@
 pub mod attachments;
 pub mod calendar;
 mod dispatch;
+mod error;
+mod input;
 pub mod intervention;
+pub mod language;
 pub mod routing;
 pub mod service_level;
 pub mod settings;
@@ -17,9 +20,11 @@ mod tuning;
 mod work;
 
 pub use dispatch::{Dispatched, Dispatcher};
+pub use error::DeskError;
+pub use input::{Actor, Amendment, Form, Rating, Suggestion};
 pub use intervention::{InterventionError, Interventions};
 pub use settings::DeskSettings;
 pub use survey::{Survey, SurveyError, SurveyKind, Surveys};
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
 pub use tuning::Tuning;
-pub use work::{Actor, Amendment, Desk, DeskError, Form, Rating, Suggestion, customer_wrote, escalate};
+pub use work::{Desk, customer_wrote, escalate};

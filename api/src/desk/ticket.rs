@@ -398,6 +398,8 @@ pub struct Ticket {
     pub declined: Vec<String>,
     /// Whether the customer is a VIP.
     pub vip: bool,
+    /// The language that they speak, as two letters of ISO 639-1, where it is known.
+    pub language: Option<String>,
     /// How often it began again.
     pub reopened: i64,
     /// When it was opened.
@@ -506,6 +508,7 @@ impl Ticket {
             "status": self.status.as_str(),
             "priority": self.priority.as_str(),
             "category": self.category,
+            "language": self.language,
             "team": self.team,
             "assignee": self.assignee,
             "accepted": self.accepted,

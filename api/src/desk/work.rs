@@ -1,195 +1,19 @@
 //! What people and the service do with tickets.
 
-use serde_json::{Map, Value, json};
-use yingda_engine::{Role, Understanding};
+mod service;
+mod sharing;
+mod writing;
 
-use super::attachments::File;
-use super::sharing::{BOTH, BY, FOR, Organisation, Sees, Share};
+use serde_json::{Map, Value, json};
+use yingda_engine::Role;
+
+use super::sharing::{BY, Sees};
 use super::survey::{Survey, SurveySettings};
 use super::ticket::{Action, Move, Priority, Status, Ticket, difference};
-use crate::chat::{AttachmentItem, MessageType};
+use super::{Actor, Amendment, DeskError, Form, Rating};
 use crate::storage::{
-    Attachment, Belongs, Correction, NewEvent, NewTicket, NewTurn, RemoteState, Session, SessionDetails, Storage,
-    StorageError, Tx, new_id, now,
+    Correction, NewEvent, NewTicket, NewTurn, Session, SessionDetails, Storage, StorageError, Tx, new_id, now,
 };
-
-/// Why something cannot be done with a ticket.
-#[derive(Debug, thiserror::Error)]
-pub enum DeskError {
-    /// There is no such ticket.
-    #[error("there is no ticket {id}")]
-    NotFound {
-        /// The id that was asked for.
-        id: String,
-    },
-    /// The ticket's state does not allow it.
-    #[error("ticket {id} is {}: it cannot be used for `{}`", .status.as_str(), .action.as_str())]
-    NotAllowed {
-        /// The ticket.
-        id: String,
-        /// Where it stands.
-        status: Status,
-        /// What was asked.
-        action: Action,
-        /// The person who has it.
-        assignee: Option<String>,
-    },
-    /// Somebody else has the ticket.
-    #[error("ticket {id} belongs to {assignee}")]
-    NotAssignee {
-        /// The ticket.
-        id: String,
-        /// The person who has it.
-        assignee: String,
-    },
-    /// Nobody has the ticket, and only who manages the desk may do this then.
-    #[error("ticket {id} is nobody's: only a supervisor may `{}` it", .action.as_str())]
-    NotManager {
-        /// The ticket.
-        id: String,
-        /// What was asked.
-        action: Action,
-    },
-    /// The session has an open ticket already.
-    #[error("session of ticket {id} has the open ticket {other}")]
-    AnotherIsOpen {
-        /// The ticket.
-        id: String,
-        /// The one that is open.
-        other: String,
-    },
-    /// A ticket cannot be merged into that one, or linked with it.
-    #[error("ticket {id} cannot be put together with {other}: {why}")]
-    NotTogether {
-        /// The ticket.
-        id: String,
-        /// The other one.
-        other: String,
-        /// Why.
-        why: &'static str,
-    },
-    /// The ticket has been rated, or is not done yet.
-    #[error("ticket {id} cannot be rated: {why}")]
-    NotRated {
-        /// The ticket.
-        id: String,
-        /// Why.
-        why: &'static str,
-    },
-    /// There is no such organisation, or the ticket is not shared with it.
-    #[error("there is no organisation {id}, or nothing to take back from it")]
-    NoOrganisation {
-        /// The id that was asked for.
-        id: String,
-    },
-    /// The session has got many files within the last hour.
-    #[error("the session has too many files; another one may come in {milliseconds} ms")]
-    TooManyAttachments {
-        /// Until there is room.
-        milliseconds: i64,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// The person who acts: the name they gave, and the key they came with.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// The name, if one was given.
-    pub name: Option<String>,
-    /// Name of the key, which stands in for a missing name.
-    pub key_name: String,
-    /// Id of the key.
-    pub key_id: String,
-    /// Whether they may do with other people's tickets what these may.
-    pub manages: bool,
-}
-
-impl Actor {
-    /// The service itself: routing, deadlines.
-    pub fn system() -> Self {
-        Self { name: None, key_name: "system".to_owned(), key_id: "system".to_owned(), manages: true }
-    }
-
-    /// The customer.
-    pub fn customer() -> Self {
-        Self { name: None, key_name: "customer".to_owned(), key_id: "customer".to_owned(), manages: false }
-    }
-
-    /// The name that is recorded.
-    pub fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.key_name)
-    }
-
-    /// Whether this is the person who has the ticket: by name, or without a name by the same key.
-    pub fn holds(&self, ticket: &Ticket) -> bool {
-        match (&self.name, &ticket.assignee_key) {
-            (None, Some(key)) => *key == self.key_id,
-            _ => ticket.assignee.as_deref() == Some(self.name()),
-        }
-    }
-}
-
-/// What people put right about a ticket. What is `None` stays.
-#[derive(Clone, Debug, Default)]
-pub struct Amendment {
-    /// How soon a person should look.
-    pub priority: Option<Priority>,
-    /// What it is about.
-    pub category: Option<String>,
-    /// `negative`, `neutral` or `positive`: how the customer felt. Kept as an example only.
-    pub sentiment: Option<&'static str>,
-    /// All words on it.
-    pub tags: Option<Vec<String>>,
-    /// Fields to set; a null removes one.
-    pub fields: Map<String, Value>,
-}
-
-/// What a person is asked for in writing.
-#[derive(Clone, Debug)]
-pub struct Form {
-    /// The session; a new one when `None`.
-    pub session_id: Option<String>,
-    /// The customer.
-    pub user_id: Option<String>,
-    /// Where it comes from; `form` when `None`.
-    pub channel: Option<String>,
-    /// Whether the customer is a VIP.
-    pub vip: bool,
-    /// What is known of the customer, masked JSON.
-    pub profile: Option<String>,
-    /// What it is about, masked.
-    pub text: String,
-    /// How soon a person should look; when `None` medium, and high for a VIP.
-    pub priority: Option<Priority>,
-    /// `form` or `agent`.
-    pub source: &'static str,
-    /// What the model made of the text.
-    pub understood: Option<Understanding>,
-    /// The model.
-    pub model: String,
-}
-
-/// A suggested reply that a person used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suggestion {
-    /// The knowledge entry.
-    pub knowledge_id: String,
-    /// Whether the person changed its words.
-    pub edited: bool,
-}
-
-/// How the customer judged the help.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rating {
-    /// 1 to 5.
-    pub score: i64,
-    /// Words that were chosen.
-    pub reasons: Vec<String>,
-    /// Free text, masked.
-    pub comment: Option<String>,
-}
 
 /// Opens the ticket of a locked session, or adds to the one that is open; says which, and whether it is new.
 ///
@@ -253,19 +77,6 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Shares the ticket from the session's next turn on; returns how much is seen.
-    async fn share(&mut self, organisation: &Organisation, sees: Sees) -> Result<Sees, DeskError> {
-        let share = Share {
-            ticket_id: self.ticket.id.clone(),
-            organisation: organisation.id.clone(),
-            sees,
-            after_seq: self.session.last_seq,
-            created_at: now(),
-        };
-        self.tx.put_share(&share).await?;
-        Ok(sees)
-    }
-
     /// Makes sure that another ticket exists for the people who are at this one.
     async fn must_see(&mut self, id: &str) -> Result<(), DeskError> {
         match &self.organisation {
@@ -339,6 +150,7 @@ impl Desk {
             detail: String::new(),
             priority: form.priority.unwrap_or(if form.vip { Priority::High } else { Priority::Medium }),
             vip: form.vip,
+            language: form.language,
             intent,
             sentiment,
             model: form.model,
@@ -426,142 +238,6 @@ impl Desk {
         locked.finish(NewEvent::new(action.event(), actor.name()).because(reason).with(data)).await
     }
 
-    /// Gives a ticket to another team. Where that belongs to an organisation, it is shared with it: `sees` says how much, or what was
-    /// said before, or else the conversation from now on. `reason` is masked already.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, its state does not allow it, or the actor may not.
-    pub async fn transfer(
-        &self,
-        id: &str,
-        team: &str,
-        sees: Option<Sees>,
-        actor: &Actor,
-        reason: Option<String>,
-    ) -> Result<Ticket, DeskError> {
-        let mut locked = self.lock(id).await?;
-        if let (Some(sees), Some(organisation)) = (sees, locked.tx.organisation_of_team(team).await?) {
-            locked.share(&organisation, sees).await?;
-        }
-        self.advance(locked, Move::Transfer { team: team.to_owned() }, actor, reason, json!({})).await
-    }
-
-    /// Shares a ticket with an organisation, or changes how much that sees.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket or organisation, or the actor neither has the ticket nor manages the desk.
-    pub async fn share(&self, id: &str, organisation: &str, sees: Sees, actor: &Actor) -> Result<Ticket, DeskError> {
-        let mut locked = self.lock(id).await?;
-        may_share(&locked.ticket, actor)?;
-        let missing = || DeskError::NoOrganisation { id: organisation.to_owned() };
-        let organisation = locked.tx.organisation(organisation).await?.ok_or_else(missing)?;
-        locked.share(&organisation, sees).await?;
-        locked.ticket.updated_at = now();
-        let data = json!({ "organisation": organisation.id, "name": organisation.name, "sees": sees.as_str() });
-        locked.finish(NewEvent::new("shared", actor.name()).with(data)).await
-    }
-
-    /// Takes a ticket back from an organisation. From its queue, or its people, it goes back to everybody's.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, it is not shared with the organisation, or the actor neither has it nor manages the desk.
-    pub async fn take_back_share(&self, id: &str, organisation: &str, actor: &Actor) -> Result<Ticket, DeskError> {
-        let holder = self.storage.ticket(id).await?.and_then(|ticket| ticket.assignee);
-        let holder_is_theirs = match &holder {
-            Some(name) => self.storage.organisation_of_name(name).await?.as_deref() == Some(organisation),
-            None => false,
-        };
-        let mut locked = self.lock(id).await?;
-        may_share(&locked.ticket, actor)?;
-        let missing = || DeskError::NoOrganisation { id: organisation.to_owned() };
-        let organisation = locked.tx.organisation(organisation).await?.ok_or_else(missing)?;
-        if !locked.tx.remove_share(id, &organisation.id).await? {
-            return Err(DeskError::NoOrganisation { id: organisation.id });
-        }
-        let in_their_queue = locked.ticket.team.as_deref() == Some(organisation.team.as_str());
-        let theirs = in_their_queue || (holder_is_theirs && locked.ticket.assignee == holder);
-        locked.ticket.updated_at = now();
-        if theirs && locked.ticket.status.is_open() {
-            if locked.ticket.status != Status::New {
-                locked.ticket.make(&Move::Return, &Actor::system(), now())?;
-                locked.tx.give_to_agent(&mut locked.session, None).await?;
-            }
-            locked.ticket.team = locked.ticket.team.filter(|_| !in_their_queue);
-        }
-        let data = json!({ "organisation": organisation.id, "name": organisation.name });
-        locked.finish(NewEvent::new("unshared", actor.name()).with(data)).await
-    }
-
-    /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already. The same
-    /// `reply_id` in the same session is stored once: sent again, nothing changes.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, its state does not allow it, or somebody else has it.
-    pub async fn reply(
-        &self,
-        id: &str,
-        actor: &Actor,
-        text: String,
-        suggestion: Option<Suggestion>,
-        reply_id: Option<String>,
-    ) -> Result<Ticket, DeskError> {
-        let mut locked = self.lock(id).await?;
-        if let Some(reply_id) = &reply_id
-            && locked.tx.has_reply(&locked.session.id, reply_id).await?
-        {
-            return Ok(locked.ticket);
-        }
-        locked.ticket.make(&Move::Reply, actor, now())?;
-        let author = locked.ticket.assignee.clone().unwrap_or_default();
-        let knowledge_id = suggestion.as_ref().map(|suggestion| suggestion.knowledge_id.clone());
-        let turn = NewTurn { text, author: Some(author.clone()), knowledge_id, reply_id, ..NewTurn::default() };
-        let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
-        let mut data = json!({ "seq": seq });
-        if let Some(Suggestion { knowledge_id, edited }) = suggestion {
-            data["suggestion"] = json!({ "knowledge_id": knowledge_id, "edited": edited });
-        }
-        locked.finish(NewEvent::new(Action::Reply.event(), &author).with(data)).await
-    }
-
-    /// Keeps a file: as an answer to the customer, or with `inside` as a note for colleagues. Its name is masked already.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, its state does not allow it, somebody else has it, or the session has too many files.
-    pub async fn attach(
-        &self,
-        id: &str,
-        actor: &Actor,
-        file: &File,
-        inside: bool,
-    ) -> Result<(Ticket, Attachment), DeskError> {
-        let mut locked = self.lock(id).await?;
-        let session_id = locked.session.id.clone();
-        if let Some(milliseconds) = locked.tx.wait_for_attachment(&session_id, file.per_hour).await? {
-            return Err(DeskError::TooManyAttachments { milliseconds });
-        }
-        if inside {
-            locked.ticket.updated_at = now();
-            let belongs = Belongs::Ticket { id, organisation: self.organisation.as_deref() };
-            let kept = locked.tx.add_attachment(&session_id, belongs, file).await?;
-            let data = json!({ "text": file.name, "attachment": AttachmentItem::from(kept.clone()) });
-            let ticket = locked.finish(NewEvent::new("note", actor.name()).with(data)).await?;
-            return Ok((ticket, kept));
-        }
-        locked.ticket.make(&Move::Reply, actor, now())?;
-        let author = locked.ticket.assignee.clone().unwrap_or_default();
-        let text = MessageType::of_file(file.media_type).placeholder().0.to_owned();
-        let turn = NewTurn { text, author: Some(author.clone()), ..NewTurn::default() };
-        let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
-        let kept = locked.tx.add_attachment(&session_id, Belongs::Turn(seq), file).await?;
-        let ticket = locked.finish(NewEvent::new(Action::Reply.event(), &author).with(json!({ "seq": seq }))).await?;
-        Ok((ticket, kept))
-    }
-
     /// Puts a ticket together with another open one of the same customer, which goes on alone.
     ///
     /// # Errors
@@ -595,30 +271,6 @@ impl Desk {
         self.advance(locked, Move::Merge { into: into.to_owned() }, actor, reason, json!({})).await
     }
 
-    /// Keeps a remark for colleagues; the customer does not see it. `text` is masked already.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket.
-    pub async fn note(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
-        self.remark(id, actor, json!({ "text": text })).await
-    }
-
-    /// As [`Desk::note`], for colleagues of both sides: the house's, and those of the organisations with which it is shared.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket.
-    pub async fn note_for_both(&self, id: &str, actor: &Actor, text: String) -> Result<Ticket, DeskError> {
-        self.remark(id, actor, json!({ "text": text, FOR: BOTH })).await
-    }
-
-    async fn remark(&self, id: &str, actor: &Actor, data: Value) -> Result<Ticket, DeskError> {
-        let mut locked = self.lock(id).await?;
-        locked.ticket.updated_at = now();
-        locked.finish(NewEvent::new("note", actor.name()).with(data)).await
-    }
-
     /// Changes what people know better than the model. What it corrects of intent, sentiment or priority is kept as an example.
     ///
     /// # Errors
@@ -642,6 +294,9 @@ impl Desk {
         if let Some(category) = amendment.category.filter(|category| ticket.category.as_ref() != Some(category)) {
             corrected.push(("intent", ticket.category.clone(), category.clone()));
             ticket.category = Some(category);
+        }
+        if amendment.language.is_some() {
+            ticket.language = amendment.language;
         }
         let felt = ticket.sentiment.map(|scores| scores.label());
         if let Some(sentiment) = amendment.sentiment.filter(|sentiment| felt != Some(*sentiment)) {
@@ -726,108 +381,14 @@ impl Desk {
         locked.finish(NewEvent::new("rated", "customer").with(data)).await
     }
 
-    /// Offers a ticket that nobody has to a person. Says whether it did: somebody may have been faster.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket, or nobody's it is no more.
-    pub async fn offer(&self, id: &str, agent: &str, data: Value) -> Result<bool, DeskError> {
-        let locked = self.lock(id).await?;
-        if locked.ticket.status != Status::New {
-            return Ok(false);
-        }
-        let step = Move::Assign { agent: agent.to_owned() };
-        self.advance(locked, step, &Actor::system(), None, data).await?;
-        Ok(true)
-    }
-
-    /// Puts a ticket back into its queue that `agent` did not accept, or left behind. Says whether it did: they may have come back.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket.
-    pub async fn take_back(&self, id: &str, agent: &str) -> Result<bool, DeskError> {
-        let mut locked = self.lock(id).await?;
-        if locked.ticket.assignee.as_deref() != Some(agent) {
-            return Ok(false);
-        }
-        let why = if locked.ticket.accepted { "left_behind" } else { "not_accepted" };
-        if !locked.ticket.declined.iter().any(|name| name == agent) {
-            locked.ticket.declined.push(agent.to_owned());
-        }
-        self.advance(locked, Move::Return, &Actor::system(), None, json!({ "why": why, "agent": agent })).await?;
-        Ok(true)
-    }
-
-    /// Notes that a target is nearly or already missed, once for each; a missed one raises the priority. `due_at` in milliseconds
-    /// since 1970. Says whether it was not noted before.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket.
-    pub async fn tell_target(
-        &self,
-        id: &str,
-        target: &str,
-        state: &str,
-        due_at: Option<i64>,
-    ) -> Result<bool, DeskError> {
-        let mut locked = self.lock(id).await?;
-        if !locked.ticket.status.is_open() || !locked.tx.add_service_level_mark(&locked.ticket, target, state).await? {
-            return Ok(false);
-        }
-        if state == "breached" {
-            locked.ticket.priority = locked.ticket.priority.raised();
-        }
-        let data = json!({ "target": target, "state": state, "due_at": due_at });
-        locked.finish(NewEvent::new("service_level", Actor::system().name()).with(data)).await?;
-        Ok(true)
-    }
-
-    /// Closes a ticket that was resolved up to a moment and not reopened since. Says whether it did.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket.
-    pub async fn close_resolved(&self, id: &str, until: i64) -> Result<bool, DeskError> {
-        let locked = self.lock(id).await?;
-        let ticket = &locked.ticket;
-        if ticket.status != Status::Resolved || ticket.resolved_at.is_none_or(|at| at > until) {
-            return Ok(false);
-        }
-        let data = json!({ "why": "not_reopened" });
-        self.advance(locked, Move::Close, &Actor::system(), None, data).await?;
-        Ok(true)
-    }
-
     /// Makes the surveys of a ticket that is being closed.
     async fn plan_surveys(&self, locked: &mut Locked) -> Result<(), StorageError> {
-        let user = locked.session.user_id.clone();
-        for planned in self.surveys.plan(locked.ticket.resolved_at, user.as_deref(), now()) {
+        let (user, channel) = (locked.session.user_id.clone(), &locked.session.channel);
+        for planned in self.surveys.plan(locked.ticket.resolved_at, user.as_deref(), channel, now()) {
             let (due_at, expires_at) = (planned.due_at, planned.expires_at);
             locked.tx.add_survey(&locked.ticket, planned.kind, user.as_deref(), due_at, expires_at).await?;
         }
         Ok(())
-    }
-
-    /// Notes how a ticket stands at a service desk of others, once for each change. Says whether it is news.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such ticket.
-    pub async fn tell_outside(&self, id: &str, state: &RemoteState) -> Result<bool, DeskError> {
-        let mut locked = self.lock(id).await?;
-        if !locked.tx.note_remote(id, state).await? {
-            return Ok(false);
-        }
-        let data = json!({
-            "service_desk": state.service_desk,
-            "remote_id": state.remote_id,
-            "status": state.status,
-            "address": state.address,
-        });
-        locked.finish(NewEvent::new("external_status", Actor::system().name()).with(data)).await?;
-        Ok(true)
     }
 
     /// The ticket as it is now, its session locked. The session always first: one order of locks, no deadlock.
@@ -867,16 +428,6 @@ impl Desk {
         }
         let before = ticket.told();
         Ok(Locked { tx, session, ticket, before, organisation: self.organisation.clone() })
-    }
-}
-
-/// Whether somebody may say who outside sees a ticket: who has it, or manages the desk.
-fn may_share(ticket: &Ticket, actor: &Actor) -> Result<(), DeskError> {
-    let id = ticket.id.clone();
-    match &ticket.assignee {
-        _ if actor.manages || actor.holds(ticket) => Ok(()),
-        Some(assignee) => Err(DeskError::NotAssignee { id, assignee: assignee.clone() }),
-        None => Err(DeskError::NotManager { id, action: Action::Transfer }),
     }
 }
 

@@ -12,6 +12,7 @@ use super::AppState;
 use super::extract::{Agent, ApiJson, ApiPath, Supervisor};
 use super::scope::Scoped;
 use crate::chat::checked_id;
+use crate::desk::language::primary;
 use crate::desk::routing::{HIGHEST_LEVEL, Presence};
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::{AgentRecord, now, rfc3339};
@@ -65,7 +66,7 @@ pub(super) struct PutAgentRequest {
     /// Intents or categories with a level, 1 to 3.
     #[serde(default)]
     skills: BTreeMap<String, u8>,
-    /// Languages that they speak; any when left out.
+    /// Languages that they speak, as `zh`, `en` or `pt-BR` (its first part counts); any when left out.
     #[serde(default)]
     languages: BTreeSet<String>,
     /// Channels that they serve; any when left out.
@@ -159,6 +160,10 @@ pub(super) async fn put(
     if let Some((field, _)) = lists.into_iter().find(|(_, length)| *length > MAX_WORDS) {
         return Err(ApiError::field(field, format!("最多 {MAX_WORDS} 个")));
     }
+    let languages = request.languages.iter().map(|tag| {
+        primary(tag).ok_or_else(|| ApiError::field("languages", format!("「{tag}」不是语言代码，例如 zh、en")))
+    });
+    let languages = languages.collect::<Result<_, _>>()?;
     let shift = request.shift.map(|shift| checked_id("shift", shift)).transpose()?;
     if let Some(shift) = shift.as_ref().filter(|shift| !state.0.config.desk.calendars.contains_key(*shift)) {
         return Err(ApiError::field("shift", format!("配置文件中没有名为 {shift} 的日历（[desk.calendars]）")));
@@ -167,7 +172,7 @@ pub(super) async fn put(
         name: name.clone(),
         team: checked_id("team", request.team)?,
         skills: request.skills,
-        languages: request.languages,
+        languages,
         channels: request.channels,
         capacity: request.capacity,
         vip_lane: request.vip_lane,

@@ -11,6 +11,7 @@ use super::AppState;
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("../../page/index.html"))))
+        .route("/page/base.css", get(async || file("text/css; charset=utf-8", include_str!("../../page/base.css"))))
         .route("/page/chat.css", get(async || file("text/css; charset=utf-8", include_str!("../../page/chat.css"))))
         .route(
             "/page/chat.js",

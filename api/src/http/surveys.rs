@@ -14,13 +14,11 @@ use super::extract::{ApiJson, ApiPath};
 use super::page::file;
 use super::tickets::masked;
 use super::tickets::remarks::words;
-use crate::desk::{Rating, SurveyKind};
+use crate::desk::Rating;
 use crate::error::{ApiError, ErrorBody};
 use crate::storage::now;
 
 const HTML: &str = "text/html; charset=utf-8";
-/// Where the sentence of a page without a form stands.
-const SENTENCE: &str = "{sentence}";
 
 /// An answer to a survey.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -57,10 +55,10 @@ pub(super) fn routes() -> Router<AppState> {
 /// The form of a survey that can be answered; else a sentence, with the status of the error.
 async fn page(State(state): State<AppState>, ApiPath(token): ApiPath) -> Response {
     match state.0.surveys.open(&token, now()).await {
-        Ok(survey) => match survey.kind {
-            SurveyKind::Csat => file(HTML, include_str!("../../page/survey-csat.html")),
-            SurveyKind::Nps => file(HTML, include_str!("../../page/survey-nps.html")),
-        },
+        Ok(survey) => {
+            let form = include_str!("../../page/survey-form.html").replace("{kind}", survey.kind.as_str());
+            file(HTML, whole(&form))
+        }
         Err(error) => {
             let error = ApiError::from(error);
             let (message, hint) = error.sentences();
@@ -76,8 +74,13 @@ async fn page(State(state): State<AppState>, ApiPath(token): ApiPath) -> Respons
 
 /// A page with a sentence of ours.
 fn note(status: StatusCode, message: &str, hint: &str) -> Response {
-    let text = include_str!("../../page/survey-note.html").replace(SENTENCE, message).replace("{hint}", hint);
-    (status, file(HTML, text)).into_response()
+    let text = include_str!("../../page/survey-note.html").replace("{sentence}", message).replace("{hint}", hint);
+    (status, file(HTML, whole(&text))).into_response()
+}
+
+/// What every page of a survey has, around its own.
+fn whole(content: &str) -> String {
+    include_str!("../../page/survey.html").replace("{content}", content)
 }
 
 /// Answer a survey

@@ -27,6 +27,8 @@ pub struct NewTicket {
     pub intent: Option<(String, f64)>,
     /// Whether the customer is a VIP.
     pub vip: bool,
+    /// The language that they speak, where it is known.
+    pub language: Option<String>,
     /// Sentiment of the message.
     pub sentiment: Option<SentimentScores>,
     /// The model that judged.
@@ -173,6 +175,7 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
         last_assignee: row.try_get("last_assignee")?,
         declined: parsed(row, "declined")?,
         vip: row.try_get::<i64, _>("vip")? != 0,
+        language: row.try_get("language")?,
         reopened: row.try_get("reopened")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
@@ -408,9 +411,9 @@ impl Tx {
         sqlx::query(
             "INSERT INTO tickets (id, session_id, source, status, reason, detail, priority, category, tags, fields, intent, \
              intent_probability, sentiment_negative, sentiment_neutral, sentiment_positive, model, from_seq, to_seq, \
-             accepted, declined, vip, reopened, created_at, updated_at, queued_at, number) \
-             VALUES ($1, $2, $3, 'new', $4, $5, $6, $7, '[]', '{}', $8, $9, $10, $11, $12, $13, $14, $15, 0, '[]', $16, 0, $17, \
-             $18, $19, (SELECT COALESCE(MAX(number), 0) + 1 FROM tickets))",
+             accepted, declined, vip, language, reopened, created_at, updated_at, queued_at, number) \
+             VALUES ($1, $2, $3, 'new', $4, $5, $6, $7, '[]', '{}', $8, $9, $10, $11, $12, $13, $14, $15, 0, '[]', $16, $17, 0, $18, \
+             $19, $20, (SELECT COALESCE(MAX(number), 0) + 1 FROM tickets))",
         )
         // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
         // hold later values of the same statement to that.
@@ -431,6 +434,7 @@ impl Tx {
         .bind(new.from_seq)
         .bind(new.to_seq)
         .bind(i64::from(new.vip))
+        .bind(new.language.as_deref())
         .bind(at)
         .bind(at)
         .bind(at)
@@ -453,7 +457,7 @@ impl Tx {
             "UPDATE tickets SET status = $2, assignee = $3, assignee_key = $4, taken_at = $5, first_reply_at = $6, \
              resolved_at = $7, updated_at = $8, priority = $9, category = $10, team = $11, tags = $12, fields = $13, \
              merged_into = $14, accepted = $15, last_assignee = $16, reopened = $17, assigned_at = $18, closed_at = $19, \
-             queued_at = $20, declined = $21 \
+             queued_at = $20, declined = $21, language = $22 \
              WHERE id = $1",
         )
         .bind(ticket.id.as_str())
@@ -477,6 +481,7 @@ impl Tx {
         .bind(ticket.closed_at)
         .bind(ticket.queued_at)
         .bind(serde_json::json!(ticket.declined).to_string())
+        .bind(ticket.language.as_deref())
         .execute(self.connection())
         .await?;
         Ok(())

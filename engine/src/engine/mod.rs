@@ -24,7 +24,7 @@ use crate::{
     follow_up::Earlier,
     policy::{Gates, Situation},
     ranking::{Ranked, Tuning, features::Question},
-    rules::{self, Call, Progress, Rules, Typed, Verdict},
+    rules::{self, Call, FlowState, NextStep, Progress, Rules, Typed, Verdict},
     store::{Candidate, Contents, Method, ReplyStore, Scope, SearchQuery, Store, check_model},
     terms::Terms,
     worker::{Done, Worker},
@@ -163,6 +163,11 @@ impl Engine {
         asker: &Asker,
     ) -> Option<(Decision, Progress)> {
         self.rules().answered(call, answer, asker, &self.0.config.policy, now())
+    }
+
+    /// What a flow that waits asks for next. `None` when it has waited for too long, or the rules no longer have it.
+    pub fn next_step(&self, state: &FlowState, asker: &Asker) -> Option<NextStep> {
+        self.rules().next_step(state, asker, now())
     }
 
     fn serving(&self) -> Arc<Serving> {

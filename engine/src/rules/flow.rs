@@ -32,6 +32,19 @@ impl FlowState {
     }
 }
 
+/// What a flow that waits asks for next, told to the person who has taken the session over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextStep {
+    /// The flow.
+    pub flow: String,
+    /// The slot that it asks for.
+    pub slot: String,
+    /// How it asks.
+    pub text: String,
+    /// What it was given so far, by slot. Not masked.
+    pub given: BTreeMap<String, String>,
+}
+
 /// What became of a session's flow.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
@@ -167,6 +180,13 @@ impl Flow {
             Step::Ask(ask) if ask.slot == state.slot => Some((at, ask)),
             _ => None,
         })
+    }
+
+    /// What it asks for while it waits. `None` when it no longer asks for that.
+    pub(super) fn next_step(&self, state: &FlowState, run: &Run<'_>) -> Option<NextStep> {
+        let (_, ask) = self.asked(state)?;
+        let text = fill(&ask.prompt, &state.slots, None, run)?;
+        Some(NextStep { flow: self.id.clone(), slot: ask.slot.clone(), text, given: state.slots.clone() })
     }
 
     /// Addresses that it calls, each with the environment variable of its token.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use regex::Regex;
 
-pub use flow::{Call, FlowState, Progress};
+pub use flow::{Call, FlowState, NextStep, Progress};
 use flow::{Flow, Run};
 
 use crate::{
@@ -166,6 +166,12 @@ impl Rules {
     ) -> Option<(Decision, Progress)> {
         let run = Run { asker, starting: None, now, escalate_text: &policy.escalate_text };
         self.flows.get(call.flow())?.answered(call, answer, &run)
+    }
+
+    /// What a flow that waits asks for next. `None` when it has waited for too long, or is no longer there.
+    pub fn next_step(&self, state: &FlowState, asker: &Asker, now: i64) -> Option<NextStep> {
+        let run = Run { asker, starting: None, now, escalate_text: "" };
+        self.flows.get(&state.flow).filter(|_| state.waits(now))?.next_step(state, &run)
     }
 
     /// What the first rule that applies says.

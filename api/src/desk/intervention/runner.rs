@@ -1,12 +1,13 @@
 //! Does what the rules say.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
-use super::{Coupon, Facts, Measure, Rule, judge};
+use super::{Coupon, Facts, Measure, Rule, When, judge};
 use crate::desk::work::Locked;
 use crate::desk::{Actor, Desk, DeskError, DeskSettings, Move, Priority, Ticket};
 use crate::request::Client;
@@ -181,7 +182,16 @@ impl Interventions {
             return Ok(0);
         }
         let since = now - RATED_WITHIN;
-        let (mut moods, missed) = (self.storage.moods().await?, self.storage.missed_targets().await?);
+        // Only what some rule looks at is read.
+        let has = |when: fn(&When) -> bool| self.rules.iter().any(|rule| when(&rule.when));
+        let mut moods = match has(|when| matches!(when, When::NegativeInARow { .. })) {
+            true => self.storage.moods().await?,
+            false => HashMap::new(),
+        };
+        let missed = match has(|when| matches!(when, When::TargetMissed)) {
+            true => self.storage.missed_targets().await?,
+            false => HashSet::new(),
+        };
         let made = self.storage.interventions_since(since).await?;
         let open = self.storage.open_tickets().await?.into_iter().map(|ticket| (ticket, None));
         let rated = self.storage.rated_since(since).await?.into_iter().map(|(ticket, score)| (ticket, Some(score)));

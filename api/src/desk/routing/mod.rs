@@ -99,6 +99,13 @@ pub struct Floor {
     pub teams: Vec<Team>,
 }
 
+impl Floor {
+    /// Whether anybody speaks a language, there or not.
+    pub fn speaks(&self, language: &str) -> bool {
+        self.agents.iter().any(|agent| agent.languages.is_empty() || agent.languages.contains(language))
+    }
+}
+
 /// A ticket that waits for an agent.
 #[derive(Clone, Debug)]
 pub struct Waiting {

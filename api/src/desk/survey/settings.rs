@@ -6,6 +6,8 @@ use sha2::{Digest, Sha256};
 use super::SurveyKind;
 use crate::request::check_address;
 
+/// The channel of our own chat page.
+const OUR_PAGE: &str = "web";
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 /// Longest time that may be written, in days and in hours.
@@ -122,9 +124,17 @@ impl SurveySettings {
 
     /// The surveys of a customer's ticket that was resolved at a moment and is closed at `now`. What was resolved too long ago is not
     /// asked about: nobody remembers.
-    pub(in crate::desk) fn plan(&self, resolved_at: Option<i64>, user_id: Option<&str>, now: i64) -> Vec<Planned> {
+    pub(in crate::desk) fn plan(
+        &self,
+        resolved_at: Option<i64>,
+        user_id: Option<&str>,
+        channel: &str,
+        now: i64,
+    ) -> Vec<Planned> {
         let lasts = i64::from(self.expires_days) * DAY;
-        if resolved_at.is_some_and(|at| now - at > lasts) {
+        // A link without a host means something on our own page only.
+        let can_open = self.public_url.is_some() || channel == OUR_PAGE;
+        if !can_open || resolved_at.is_some_and(|at| now - at > lasts) {
             return Vec::new();
         }
         let mut planned = Vec::new();
@@ -173,13 +183,16 @@ mod tests {
         let now = 1_800_000_000_000;
         let csat = Planned { kind: SurveyKind::Csat, due_at: now, expires_at: now + 14 * DAY };
         let nps = Planned { kind: SurveyKind::Nps, due_at: now + 7 * DAY, expires_at: now + 21 * DAY };
-        assert_eq!(settings.plan(Some(now - DAY), Some("u"), now), [csat, nps]);
-        assert_eq!(settings.plan(Some(now - DAY), None, now), [csat], "nobody knows who they are");
-        assert_eq!(settings.plan(Some(now - 14 * DAY), None, now), [csat]);
-        assert_eq!(settings.plan(Some(now - 14 * DAY - 1), Some("u"), now), [], "that was long ago");
-        let silent = SurveySettings { send: false, ..settings };
-        assert_eq!(silent.plan(None, Some("u"), now), [nps]);
-        assert_eq!(SurveySettings::default().plan(None, Some("u"), now), [csat], "a share of 0 asks nobody");
+        assert_eq!(settings.plan(Some(now - DAY), Some("u"), OUR_PAGE, now), [csat, nps]);
+        assert_eq!(settings.plan(Some(now - DAY), None, OUR_PAGE, now), [csat], "nobody knows who they are");
+        assert_eq!(settings.plan(Some(now - 14 * DAY), None, OUR_PAGE, now), [csat]);
+        assert_eq!(settings.plan(Some(now - 14 * DAY - 1), Some("u"), OUR_PAGE, now), [], "that was long ago");
+        let silent = SurveySettings { send: false, ..settings.clone() };
+        assert_eq!(silent.plan(None, Some("u"), OUR_PAGE, now), [nps]);
+        assert_eq!(SurveySettings::default().plan(None, Some("u"), OUR_PAGE, now), [csat], "a share of 0 asks nobody");
+        assert_eq!(settings.plan(None, Some("u"), "api", now), [], "nobody there could open the link");
+        let site = SurveySettings { public_url: Some("https://kefu.example.com".to_owned()), ..settings };
+        assert_eq!(site.plan(None, Some("u"), "api", now), [csat, nps]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(in crate::desk) fn ticket() -> Ticket {
         last_assignee: None,
         declined: Vec::new(),
         vip: false,
+        language: None,
         reopened: 0,
         created_at: 1,
         updated_at: 1,

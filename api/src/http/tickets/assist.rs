@@ -1,4 +1,6 @@
-//! What helps a person to answer: suggested replies, the customer's mood, how such tickets were solved before.
+//! What helps a person to answer: suggested replies, what a flow asks next, the customer's mood, how such tickets were solved before.
+
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
@@ -31,6 +33,9 @@ pub(in super::super) struct AssistBody {
     intent: Option<IntentScore>,
     /// Replies from the knowledge, likeliest first.
     suggestions: Vec<SuggestionBody>,
+    /// What the guided flow asks next that waits in the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_step: Option<NextStepBody>,
     /// How the customer felt, message by message, oldest first.
     mood: Vec<MoodBody>,
     /// Tickets of the same category that were solved, newest first.
@@ -48,6 +53,19 @@ pub(in super::super) struct SuggestionBody {
     text: String,
     /// Probability that it is right, in `[0, 1]`.
     probability: f32,
+}
+
+/// What a guided flow asks next.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct NextStepBody {
+    /// The flow.
+    flow: String,
+    /// What it asks for.
+    slot: String,
+    /// How it asks.
+    text: String,
+    /// What it was given so far; personal data is masked.
+    given: BTreeMap<String, String>,
 }
 
 /// How the customer felt.
@@ -109,7 +127,17 @@ pub(in super::super) async fn assist(
         Some(category) if view == View::House => storage.solved(category, &ticket.id, SIMILAR).await?,
         _ => Vec::new(),
     };
+    let next_step = match view {
+        View::House => storage.session(&ticket.session_id).await?.and_then(|session| state.0.chat.next_step(&session)),
+        View::Shared(_) => None,
+    };
     Ok(Json(AssistBody {
+        next_step: next_step.map(|step| NextStepBody {
+            flow: step.flow,
+            slot: step.slot,
+            text: state.0.engine.mask(&step.text),
+            given: step.given.into_iter().map(|(slot, value)| (slot, state.0.engine.mask(&value))).collect(),
+        }),
         answering: asked.map(|turn| turn.seq),
         intent: asked
             .and_then(|turn| turn.intent.clone())

@@ -89,6 +89,10 @@ pub(crate) struct TicketBody {
     /// What it is about; begins as the intent.
     #[serde(skip_serializing_if = "Option::is_none")]
     category: Option<String>,
+    /// The language that the customer speaks, as two letters of ISO 639-1, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "zh")]
+    language: Option<String>,
     /// The team whose queue it is in; missing: everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     team: Option<String>,
@@ -145,6 +149,7 @@ impl From<Ticket> for TicketBody {
             detail: ticket.detail,
             priority: ticket.priority.as_str().to_owned(),
             category: ticket.category,
+            language: ticket.language,
             team: ticket.team,
             tags: ticket.tags,
             fields: ticket.fields,

@@ -4,14 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::AppState;
 use super::super::extract::{ApiJson, Caller};
 use super::{TicketBody, priority};
 use crate::auth::Role;
-use crate::chat::{check_profile, checked_id, checked_text, is_vip};
+use crate::chat::{LANGUAGE, check_profile, checked_id, checked_text, is_vip};
 use crate::desk::Form;
+use crate::desk::language::language;
 use crate::error::{ApiError, ErrorBody};
 
 /// What a person is asked for in writing.
@@ -30,7 +32,7 @@ pub(in super::super) struct OpenRequest {
     priority: Option<String>,
     /// What the caller knows of the customer, as in `POST /v1/chat`; what is known already when left out.
     #[schema(value_type = Option<Object>)]
-    profile: Option<serde_json::Value>,
+    profile: Option<Value>,
 }
 
 /// Open a ticket
@@ -61,11 +63,13 @@ pub(in super::super) async fn open(
         }
         _ => None,
     };
-    let known = known.and_then(|profile| serde_json::from_str(&profile).ok());
+    let known: Option<Value> = known.and_then(|profile| serde_json::from_str(&profile).ok());
+    let profile = request.profile.as_ref().or(known.as_ref());
     let understood = state.0.engine.understand(vec![text.clone()]).await?.into_iter().next();
     let form = Form {
         session_id,
-        vip: request.profile.as_ref().or(known.as_ref()).is_some_and(is_vip),
+        vip: profile.is_some_and(is_vip),
+        language: language(profile.and_then(|profile| profile[LANGUAGE].as_str()), [text.as_str()]),
         profile: request.profile.map(|profile| state.0.chat.masked_json(profile).to_string()),
         user_id: name("user_id", request.user_id)?,
         channel: name("channel", request.channel)?,

@@ -10,6 +10,7 @@ use super::super::extract::{ApiJson, ApiPath, Caller};
 use super::super::scope::Scoped;
 use super::{RatingBody, TicketBody, masked, priority, ticket_id};
 use crate::chat::{checked_id, checked_text, without_nul};
+use crate::desk::language::primary;
 use crate::desk::sharing::{BOTH, Sees};
 use crate::desk::{Amendment, Rating};
 use crate::error::{ApiError, ErrorBody};
@@ -41,6 +42,8 @@ pub(in super::super) struct AmendRequest {
     priority: Option<String>,
     /// What it is about: an intent.
     category: Option<String>,
+    /// The language that the customer speaks, such as `en`: tickets are offered to those who speak it.
+    language: Option<String>,
     /// `negative`, `neutral` or `positive`: how the customer really felt.
     sentiment: Option<String>,
     /// All words on it, at most 20.
@@ -179,6 +182,7 @@ pub(in super::super) async fn amend(
     let amendment = Amendment {
         priority: request.priority.as_deref().map(priority).transpose()?,
         category: request.category.map(|category| checked_id("category", category)).transpose()?,
+        language: request.language.as_deref().map(checked_language).transpose()?,
         sentiment,
         tags,
         fields,
@@ -189,6 +193,10 @@ pub(in super::super) async fn amend(
     let amend = async move { Ok(desk.amend(&ticket.id, &actor, amendment, reason).await?) };
     let ticket = state.finish(amend).await?;
     Ok(Json(scope.shown(&state, ticket).await?))
+}
+
+fn checked_language(tag: &str) -> Result<String, ApiError> {
+    primary(tag).ok_or_else(|| ApiError::field("language", "应是语言代码，例如 zh、en"))
 }
 
 /// Link two tickets
