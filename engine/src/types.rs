@@ -200,6 +200,11 @@ impl KnowledgeEntry {
         !self.channels.is_empty() || !self.audiences.is_empty()
     }
 
+    /// Whether it is not valid for ever.
+    pub fn is_dated(&self) -> bool {
+        self.valid_from.is_some() || self.valid_to.is_some()
+    }
+
     /// What is answered to `asker`: the first variant that is for them and whose slots can be filled, else the entry's own answer.
     /// A slot of that one that can be filled by nothing is left out; [`crate::slots`] tells how to avoid it.
     pub fn answer_for(&self, asker: &Asker) -> Answer<'_> {

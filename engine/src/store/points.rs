@@ -88,10 +88,13 @@ pub(super) fn current(contents: &Contents) -> Vec<Must> {
     std::iter::once(Must::AtMost("release", contents.release)).chain(retired).collect()
 }
 
-/// What a point must be to be found.
-pub(super) fn conditions(scope: &Scope, contents: &Contents) -> Vec<Must> {
-    let mut must = current(contents);
-    must.extend([Must::AtMost("valid_from", scope.day), Must::AtLeast("valid_to", scope.day)]);
+/// What a point must be to be found. What all of them are is not asked: every condition is looked at again and again during a
+/// search. `clean`: there are points of the current release only.
+pub(super) fn conditions(scope: &Scope, contents: &Contents, clean: bool) -> Vec<Must> {
+    let mut must = if clean { Vec::new() } else { current(contents) };
+    if contents.dated {
+        must.extend([Must::AtMost("valid_from", scope.day), Must::AtLeast("valid_to", scope.day)]);
+    }
     let or_all = |words: &[String]| [ALL.to_owned()].into_iter().chain(words.iter().cloned()).collect();
     if contents.restricted {
         if let Some(channel) = &scope.channel {
@@ -115,7 +118,12 @@ pub(super) fn out_of_use(retired: &Retired) -> Vec<Must> {
 /// What a change removes before it adds: what an unfinished one left, and what nobody searches any more.
 pub(super) fn rubbish(contents: &Contents, now: i64) -> Vec<Vec<Must>> {
     let over = contents.retired.iter().filter(|retired| retired.is_over(now)).map(out_of_use);
-    std::iter::once(vec![Must::AtLeast("release", contents.release + 1)]).chain(over).collect()
+    std::iter::once(vec![later(contents)]).chain(over).collect()
+}
+
+/// Of a release that does not count yet.
+pub(super) fn later(contents: &Contents) -> Must {
+    Must::AtLeast("release", contents.release + 1)
 }
 
 pub(super) fn read_entry(id: &str, body: &str) -> Result<KnowledgeEntry, EngineError> {

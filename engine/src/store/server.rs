@@ -335,8 +335,10 @@ impl ServerStore {
         let mut points = POINTS.max(entries);
         let mut looked = false;
         loop {
-            let filter = filter(&conditions(scope, &known.1));
-            let Some(request) = request(&known.0, query, points, &filter) else { return Ok(Vec::new()) };
+            // Another process may be writing.
+            let filter = filter(&conditions(scope, &known.1, false));
+            let terms = known.1.asked(&query.terms);
+            let Some(request) = request(&known.0, query, terms, points, &filter) else { return Ok(Vec::new()) };
             let points_found = match self.client.query(request).await {
                 Ok(found) => found.result,
                 Err(error) if looked => return Err(self.failed("the search")(error)),
@@ -515,7 +517,7 @@ fn filter(must: &[Must]) -> Filter {
 }
 
 /// What a store is asked; `None` when there is nothing to ask by.
-fn request(alias: &str, query: &SearchQuery, points: usize, filter: &Filter) -> Option<QueryPoints> {
+fn request(alias: &str, query: &SearchQuery, terms: Terms, points: usize, filter: &Filter) -> Option<QueryPoints> {
     let quantization = QuantizationSearchParamsBuilder::default().rescore(true).oversampling(OVERSAMPLING);
     let params = SearchParamsBuilder::default()
         .hnsw_ef(BEAM.max(points) as u64)
@@ -526,8 +528,8 @@ fn request(alias: &str, query: &SearchQuery, points: usize, filter: &Filter) -> 
     if query.method != Method::Sparse {
         searches.push((VectorInput::new_dense(query.embedding.clone()), DENSE));
     }
-    if query.method != Method::Dense && !query.terms.indices.is_empty() {
-        let Terms { indices, values } = query.terms.clone();
+    if query.method != Method::Dense && !terms.indices.is_empty() {
+        let Terms { indices, values } = terms;
         searches.push((VectorInput::new_sparse(indices, values), SPARSE));
     }
     let request =

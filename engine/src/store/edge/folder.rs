@@ -104,6 +104,17 @@ pub(super) fn write_synced(path: &Path, content: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Makes a rename in a folder last: what is done after it must not be on the disk before it.
+#[cfg(unix)]
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+pub(super) fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// Removes generations that are neither current nor open anywhere. What cannot be removed now is removed next time.
 pub(super) fn remove_old(root: &Path) {
     // Nobody makes another generation current meanwhile.

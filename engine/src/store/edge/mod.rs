@@ -22,13 +22,14 @@ use std::{
 
 use folder::{
     FIXED_BYTES, OPEN_BYTES, as_json, blocking, current_name, damaged, enough_space, failed, json_path, lock,
-    read_contents, remove_old, shorten_log, space_for, write_synced,
+    read_contents, remove_old, shorten_log, space_for, sync_folder, write_synced,
 };
 use qdrant_edge::{
-    CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
-    EdgeVectorParams, FieldIndexOperations, HnswIndexConfig, Modifier, PayloadFieldSchema, PayloadSchemaType, PointId,
-    PointInsertOperations, PointOperations, PointStruct, QuantizationConfig, ScalarQuantizationConfig, ScalarType,
-    ScrollRequest, UpdateOperation, Vector, Vectors, WithPayloadInterface, WithVector,
+    CountRequest, CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
+    EdgeVectorParams, FieldIndexOperations, HnswIndexConfig, IntegerIndexParams, KeywordIndexParams, Modifier,
+    PayloadFieldSchema, PayloadSchemaParams, PointId, PointInsertOperations, PointOperations, PointStruct,
+    QuantizationConfig, ScalarQuantizationConfig, ScalarType, ScrollRequest, UpdateOperation, Vector, Vectors,
+    WithPayloadInterface, WithVector,
 };
 use search::{filter, found, payload, request, vectors};
 use uuid::Uuid;
@@ -38,7 +39,7 @@ use super::{
     StoredReply, check_change, check_model,
     copy::Progress,
     group,
-    points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, conditions, current, rubbish},
+    points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, conditions, current, later, out_of_use, rubbish},
 };
 use crate::{EngineError, clock::now, ranking::Tuning};
 
@@ -52,9 +53,16 @@ pub struct EdgeStore {
 /// An open generation. Its lock lasts as long as it.
 struct Generation {
     name: String,
-    contents: RwLock<Contents>,
+    /// Held by every search from what it asks to what it finds.
+    state: RwLock<State>,
     shard: EdgeShard,
     _in_use: File,
+}
+
+struct State {
+    contents: Contents,
+    /// Whether there is nothing but points that count: none of a release that is still being written, none that is out of use.
+    clean: bool,
 }
 
 impl EdgeStore {
@@ -304,20 +312,29 @@ impl Generation {
     fn open_current(root: &Path) -> Result<Option<Self>, EngineError> {
         let Some(name) = current_name(root)? else { return Ok(None) };
         let folder = root.join(&name);
-        let contents = RwLock::new(read_contents(&folder, root)?);
+        let contents = read_contents(&folder, root)?;
         let in_use = lock(&folder.join("in-use.lock"), root)?;
         enough_space(root, OPEN_BYTES)?;
         let shard = EdgeShard::load(&folder.join("shard"), None)
             .map_err(|error| damaged(root, format!("{} cannot be opened: {error}", folder.display())))?;
-        Ok(Some(Self { name, contents, shard, _in_use: in_use }))
+        // What an unfinished release left, and what is out of use and may have been removed in vain: nobody searches it here.
+        let mut rubbish: Vec<Vec<Must>> = contents.retired.iter().map(out_of_use).collect();
+        let unfinished = CountRequest { filter: Some(filter(&[later(&contents)])), exact: true };
+        if shard.count(unfinished).map_err(|error| damaged(root, format!("it cannot be read: {error}")))? > 0 {
+            rubbish.push(vec![later(&contents)]);
+        }
+        let generation = Self { name, state: RwLock::new(State { contents, clean: true }), shard, _in_use: in_use };
+        generation.remove(root, rubbish)?;
+        Ok(Some(generation))
     }
 
     fn contents(&self) -> Contents {
-        self.contents.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.read().unwrap_or_else(PoisonError::into_inner).contents.clone()
     }
 
-    fn set_contents(&self, contents: Contents) {
-        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = contents;
+    /// Changes what searches go by, when those that run are done.
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn keep_tuning(&self, root: &Path, tuning: Tuning) -> Result<(), EngineError> {
@@ -347,6 +364,8 @@ impl Generation {
         let contents = self.contents();
         enough_space(root, OPEN_BYTES + space_for(&contents, change.replies.len()))?;
         let now = now();
+        let mut was_clean = false;
+        self.set(|state| was_clean = std::mem::replace(&mut state.clean, false));
         self.remove(root, rubbish(&contents, now))?;
         for points in StoredPoint::chunks(&change.replies, &contents.model_id, change.release) {
             insert(root, &self.shard, points?)?;
@@ -355,7 +374,14 @@ impl Generation {
         self.shard.flush();
         let after = contents.after(change, now);
         let grown = after.added / GROWN > contents.added / GROWN;
+        // What earlier releases put out of use has been removed, where all was clean.
+        let newest = usize::from(!change.retired.is_empty());
+        let removed = if was_clean { after.retired.len() - newest } else { 0 };
+        let out_of_use = after.retired[removed..].iter().map(out_of_use).collect();
         self.switch(root, after)?;
+        // Nobody searches the release before any more: the switch has waited for them. Should this be lost, `retired` tells it.
+        self.remove(root, out_of_use)?;
+        self.set(|state| state.clean = true);
         if grown {
             // What was added is scanned until it has a search graph of its own; the large segment is left as it is.
             self.shard.set_optimizers_config(segments(SEGMENTS)).map_err(text)?;
@@ -372,7 +398,8 @@ impl Generation {
         let beside = folder.join(".contents.json");
         write_synced(&beside, &as_json(&contents)).map_err(io)?;
         std::fs::rename(&beside, folder.join("contents.json")).map_err(io)?;
-        self.set_contents(contents);
+        sync_folder(&folder).map_err(io)?;
+        self.set(|state| state.contents = contents);
         Ok(())
     }
 
@@ -398,7 +425,7 @@ impl Generation {
         write_synced(&pointer, name.as_bytes()).map_err(io)?;
         let _ = folder.keep();
         std::fs::rename(&pointer, root.join("current")).map_err(io)?;
-        Ok(Self { name, contents: RwLock::new(contents), shard, _in_use: in_use })
+        Ok(Self { name, state: RwLock::new(State { contents, clean: true }), shard, _in_use: in_use })
     }
 
     fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, String> {
@@ -424,11 +451,14 @@ impl Generation {
     }
 
     fn search(&self, query: &SearchQuery, entries: usize, scope: &Scope) -> Result<Vec<Candidate>, String> {
-        let filter = filter(&conditions(scope, &self.contents()));
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let must = conditions(scope, &state.contents, state.clean);
+        let filter = (!must.is_empty()).then(|| filter(&must));
+        let terms = state.contents.asked(&query.terms);
         let mut points = POINTS.max(entries);
         loop {
-            let request =
-                request(query, points, &filter).map_err(|error| format!("the question cannot be asked: {error}"))?;
+            let request = request(query, terms.clone(), points, filter.as_ref())
+                .map_err(|error| format!("the question cannot be asked: {error}"))?;
             let Some(request) = request else { return Ok(Vec::new()) };
             let points_found = self.shard.query(request).map_err(|error| format!("the search failed: {error}"))?;
             let all = points_found.len() < points;
@@ -453,12 +483,14 @@ fn open_shard(root: &Path, path: &Path) -> Result<EdgeShard, EngineError> {
 fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Result<EdgeShard, EngineError> {
     let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
     let mut vectors = EdgeVectorParams::builder(dimension, Distance::Cosine);
-    if wordings >= QUANTIZED_FROM {
+    let large = wordings >= QUANTIZED_FROM;
+    if large {
         // Eight bits of every number in memory; the whole vectors stay in files, for rescoring.
         let scalar = ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: None, always_ram: Some(true) };
         vectors = vectors.quantization_config(QuantizationConfig::from(scalar)).on_disk(true);
     }
-    let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+    // In files, as far as a large shard can be: what is not read takes no memory, and opening reads nothing.
+    let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).on_disk(large).build();
     let config = EdgeConfigBuilder::new()
         .vector(DENSE, vectors.build())
         .sparse_vector(SPARSE, words)
@@ -472,18 +504,29 @@ fn new_shard(root: &Path, path: &Path, dimension: usize, wordings: usize) -> Res
         .build();
     let shard = EdgeShard::new(path, config).map_err(text)?;
     let fields = INTEGER_FIELDS
-        .map(|field| (field, PayloadSchemaType::Integer))
+        .map(|field| (field, integers(large)))
         .into_iter()
-        .chain(KEYWORD_FIELDS.map(|field| (field, PayloadSchemaType::Keyword)));
-    for (field, kind) in fields {
+        .chain(KEYWORD_FIELDS.map(|field| (field, keywords(large))));
+    for (field, params) in fields {
         shard
             .update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(CreateIndex {
                 field_name: json_path(field),
-                field_schema: Some(PayloadFieldSchema::FieldType(kind)),
+                field_schema: Some(PayloadFieldSchema::FieldParams(params)),
             })))
             .map_err(text)?;
     }
     Ok(shard)
+}
+
+fn integers(on_disk: bool) -> PayloadSchemaParams {
+    // Nobody asks for one number.
+    let (lookup, range) = (Some(false), Some(true));
+    let params = IntegerIndexParams { on_disk: Some(on_disk), lookup, range, ..IntegerIndexParams::default() };
+    PayloadSchemaParams::Integer(params)
+}
+
+fn keywords(on_disk: bool) -> PayloadSchemaParams {
+    PayloadSchemaParams::Keyword(KeywordIndexParams { on_disk: Some(on_disk), ..KeywordIndexParams::default() })
 }
 
 /// Inserts into a shard that nobody searches yet. What a wording costs grows with the wordings of its segment (each goes through

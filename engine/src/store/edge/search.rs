@@ -41,8 +41,9 @@ pub(super) fn range(field: &str, from: Option<i64>, to: Option<i64>) -> Conditio
 /// What a store is asked; `None` when there is nothing to ask by.
 pub(super) fn request(
     query: &SearchQuery,
+    terms: Terms,
     points: usize,
-    filter: &Filter,
+    filter: Option<&Filter>,
 ) -> Result<Option<QueryRequest>, qdrant_edge::OperationError> {
     let quantization =
         QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
@@ -57,15 +58,15 @@ pub(super) fn request(
         query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, name)))),
         limit: points,
         params: Some(params),
-        filter: Some(filter.clone()),
+        filter: filter.cloned(),
         score_threshold: None,
     };
     let mut searches = Vec::new();
     if query.method != Method::Sparse {
         searches.push(nearest(VectorInternal::Dense(query.embedding.clone()), DENSE));
     }
-    if query.method != Method::Dense && !query.terms.indices.is_empty() {
-        let Terms { indices, values } = query.terms.clone();
+    if query.method != Method::Dense && !terms.indices.is_empty() {
+        let Terms { indices, values } = terms;
         let terms = SparseVector::new(indices, values)
             .map_err(|error| qdrant_edge::OperationError::validation_error(error.to_string()))?;
         searches.push(nearest(VectorInternal::Sparse(terms), SPARSE));
@@ -73,7 +74,7 @@ pub(super) fn request(
     let mut request = QueryRequest {
         prefetches: Vec::new(),
         query: None,
-        filter: Some(filter.clone()),
+        filter: filter.cloned(),
         score_threshold: None,
         limit: points * searches.len(),
         offset: 0,
