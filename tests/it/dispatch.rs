@@ -125,15 +125,16 @@ async fn a_customer_is_given_to_who_speaks_their_language() {
             assert!(name.is_none_or(|name| ticket["assignee"] == name), "{ticket}");
             assert!(ticket["assignee"].is_string(), "a language that nobody speaks is not waited for: {ticket}");
         }
-        // Whoever asks for a person in Chinese has said a Chinese word; people put it right.
-        assert_eq!(read(&service, &wrote).await["language"], "zh");
+        // Whoever asks for a person in Chinese, as the bot tells them to, is not Chinese for that; people put it right.
+        assert_eq!(read(&service, &wrote).await["language"], "en");
+        assert_eq!(read(&service, &wrote).await["assignee"], "Amy");
         let amend = async |body: Value| {
             service.send(with_body("PATCH", &format!("/v1/tickets/{wrote}"), body.to_string())).await
         };
         amend(json!({ "language": "英语" })).await.refuses("language");
-        assert_eq!(amend(json!({ "language": "en" })).await.ok()["language"], "en");
+        assert_eq!(amend(json!({ "language": "zh" })).await.ok()["language"], "zh");
         let told = read(&service, &wrote).await["events"].as_array().unwrap().last().unwrap().clone();
-        assert_eq!((&told["before"], &told["after"]), (&json!({ "language": "zh" }), &json!({ "language": "en" })));
+        assert_eq!((&told["before"], &told["after"]), (&json!({ "language": "en" }), &json!({ "language": "zh" })));
     })
     .await;
 }

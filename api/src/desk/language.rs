@@ -29,11 +29,21 @@ const ENGLISH_WORDS: [&str; 32] = [
     "refund", "speak", "talk",
 ];
 
-/// The language of a customer: what the caller says of them (`zh-CN` is `zh`), or else what they wrote, newest first. `None` when
-/// nobody can tell: of an order number, an emoji, `OK`.
+/// The language of a customer: what the caller says of them (`zh-CN` is `zh`), or else in which they wrote most, the first of `written`
+/// where there was as much of another. `None` when nobody can tell: of an order number, an emoji, `OK`.
 pub fn language<'a>(said: Option<&str>, written: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known = said.and_then(primary);
-    known.or_else(|| written.into_iter().find_map(written_in).map(str::to_owned))
+    known.or_else(|| {
+        let mut words: Vec<(&str, usize)> = Vec::new();
+        for (language, count) in written.into_iter().filter_map(written_in) {
+            match words.iter_mut().find(|(known, _)| *known == language) {
+                Some((_, all)) => *all += count,
+                None => words.push((language, count)),
+            }
+        }
+        // The last of equal ones would win.
+        words.into_iter().rev().max_by_key(|(_, count)| *count).map(|(language, _)| language.to_owned())
+    })
 }
 
 /// The first part of a language tag (RFC 5646), in lower case; `None` of what is none.
@@ -43,8 +53,9 @@ pub fn primary(tag: &str) -> Option<String> {
     is_language.then(|| first.to_ascii_lowercase())
 }
 
-/// The language of one message, if it tells.
-fn written_in(text: &str) -> Option<&'static str> {
+/// The language of one message, if it tells, and about how many words it has: whoever asks for a person with 转人工, as they were told
+/// to, need not be Chinese.
+fn written_in(text: &str) -> Option<(&'static str, usize)> {
     let text = without_masks(text);
     let (mut han, mut kana) = (0, 0);
     for letter in text.chars() {
@@ -61,14 +72,19 @@ fn written_in(text: &str) -> Option<&'static str> {
         .collect();
     // 我的iPhone15ProMax坏了 has more Latin letters than others, and is Chinese.
     if kana == 0 && han > 0 && han >= words.len() {
-        return Some(CHINESE);
+        return Some((CHINESE, han.div_ceil(2)));
     }
     if words.iter().filter(|word| ENGLISH_WORDS.contains(&word.as_str())).count() >= 2 {
-        return Some(ENGLISH);
+        return Some((ENGLISH, words.len()));
     }
     let detector = Detector::with_allowlist(LANGUAGES.iter().map(|(language, _)| *language).collect());
     let found = detector.detect(&text).filter(|found| found.is_reliable())?.lang();
-    LANGUAGES.iter().find(|(language, _)| *language == found).map(|(_, code)| *code)
+    let (_, code) = LANGUAGES.iter().find(|(language, _)| *language == found)?;
+    // A word of two characters, where there are no spaces.
+    Some((
+        code,
+        text.split_whitespace().map(|run| if run.is_ascii() { 1 } else { run.chars().count().div_ceil(2) }).sum(),
+    ))
 }
 
 /// A text without what stands for personal data and pictures, such as `[手机号]`: it is always Chinese.
@@ -128,13 +144,21 @@ mod tests {
         {
             assert_eq!(of(text), None, "{text}");
         }
-        assert_eq!(
-            language(None, ["OK", "[图片]", "快递啥时候到", "where is my order?"]).as_deref(),
-            Some("zh"),
-            "newest first"
-        );
         assert_eq!(of(&"为什么".repeat(7_000)).as_deref(), Some("zh"));
         assert_eq!(of("[不完整").as_deref(), Some("zh"));
+    }
+
+    #[test]
+    fn what_was_written_most_counts() {
+        for (code, written) in [
+            ("en", &["转人工", "OK", "where is my order? I want a refund"][..]),
+            ("zh", &["OK", "[图片]", "快递啥时候到，都三天了", "where is it?"]),
+            ("ja", &["人工", "いつ届きますか"]),
+            ("zh", &["退款退款", "I want"]),
+            ("en", &["I want", "退款退款"]),
+        ] {
+            assert_eq!(language(None, written.iter().copied()).as_deref(), Some(code), "{written:?}");
+        }
     }
 
     #[test]
