@@ -464,6 +464,41 @@ async fn what_is_offered_is_accepted_and_a_login_that_ends_costs_nothing_that_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_flow_asks_next_is_a_click_away_and_the_language_is_put_right() {
+    let Some(driver) = Driver::start() else { return };
+    let place = Place::sqlite();
+    let rules = Some(root().join("api/yingda.rules.example.toml"));
+    let service = Listening::start(Config { rules, ..place.config() }).await;
+    service.chat("s", "u", "查快递").await;
+    let ticket = string(&service.chat("s", "u", "转人工").await["ticket_id"]);
+
+    let agent = driver.browser(&service, false).await;
+    agent.go(&format!("/console#/ticket/{ticket}")).await;
+    agent.log_in("xiaowang").await;
+    agent.click("[data-action=take]").await;
+    agent.sees("[data-assist=step] strong", "还需要：订单号").await;
+    agent.click("[data-assist=step] button").await;
+    let written = agent.read("document.querySelector('form.reply textarea').value").await;
+    assert!(string(&written).contains("订单号"), "{written}");
+    agent.write("form.reply textarea", &(CONTROL.to_owned() + ENTER)).await;
+    agent.sees(".turn.agent .bubble", "订单号").await;
+    let events = service.get(&format!("/v1/tickets/{ticket}")).await["events"].as_array().unwrap().clone();
+    let reply = events.iter().find(|event| event["kind"] == "agent_reply").unwrap();
+    assert_eq!(reply["data"].get("suggestion"), None, "it is no suggestion of the knowledge");
+
+    agent.panel("details").await;
+    let select = "[...document.querySelectorAll('#panel-details label')].find((label) => label.textContent.includes('语言')).querySelector('select')";
+    assert_eq!(agent.read(&format!("{select}.value")).await, "zh");
+    agent.read(&format!("({select}.value = 'en', {select}.dispatchEvent(new Event('change')))")).await;
+    agent.sees(".notice, [role=status]", "已保存").await;
+    agent.panel("timeline").await;
+    agent.sees(".timeline li", "语言由「中文」改为「英语」").await;
+    agent.sees("a.ticket .pill", "英语").await;
+    agent.close().await;
+    service.service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_queue_is_a_few_rows_and_new_tickets_announce_themselves() {
     let Some(driver) = Driver::start() else { return };
     let place = Place::sqlite();
