@@ -444,7 +444,8 @@ impl Ticket {
         self.status = status;
         self.updated_at = at;
         match step {
-            Move::Take => self.give(actor.name(), Some(&actor.key_id), at),
+            // Who is named is known by the name, whoever took it for them.
+            Move::Take => self.give(actor.name(), actor.name.is_none().then_some(&actor.key_id), at),
             Move::Assign { agent } => self.give(agent, None, at),
             Move::Return | Move::Reopen | Move::Transfer { .. } => self.free(),
             Move::Reply => {
@@ -473,9 +474,9 @@ impl Ticket {
         Ok(())
     }
 
-    fn give(&mut self, agent: &str, key: Option<&str>, at: i64) {
+    fn give(&mut self, agent: &str, key: Option<&String>, at: i64) {
         self.assignee = Some(agent.to_owned());
-        self.assignee_key = key.map(str::to_owned);
+        self.assignee_key = key.cloned();
         self.last_assignee = self.assignee.clone();
         self.accepted = false;
         self.assigned_at = Some(at);

@@ -131,6 +131,18 @@ fn who_may_do_what() {
 }
 
 #[test]
+fn who_took_it_is_known_by_the_name_that_was_given_or_by_the_key() {
+    let anonymous = |key: &str| Actor { name: None, key_name: "小王".into(), key_id: key.into(), manages: false };
+    let mut taken = ticket();
+    taken.make(&Move::Take, &person("小王", false), 2).unwrap();
+    assert!(taken.make(&Move::Reply, &anonymous("id of 小王, who has logged in"), 3).is_ok());
+    let mut taken = ticket();
+    taken.make(&Move::Take, &anonymous("a key"), 2).unwrap();
+    assert!(taken.make(&Move::Reply, &anonymous("another key of that name"), 3).is_err());
+    assert!(taken.make(&Move::Reply, &anonymous("a key"), 3).is_ok());
+}
+
+#[test]
 fn what_is_refused_changes_nothing() {
     let mut taken = ticket();
     taken.make(&Move::Take, &person("小王", false), 2).unwrap();
