@@ -25,7 +25,7 @@ export function showBoard(container, me) {
     const oldest = board.oldest_waiting_seconds;
     tiles.replaceChildren(
       tile(STATUSES.new, board.waiting, board.waiting > 0 && oldest > LONG),
-      tile("最久已等", oldest === null ? "无" : span(oldest), oldest > LONG),
+      tile("最长等待", oldest === null ? "无" : span(oldest), oldest > LONG),
       tile(STATUSES.assigned, board.assigned),
       tile(STATUSES.in_progress, board.in_progress),
       tile(STATUSES.waiting_customer, board.waiting_customer));

@@ -70,7 +70,7 @@ export function showRules(container) {
     };
     page.replaceChildren(
       make("h1", {}, "分配与时限"),
-      make("p", { class: "quiet" }, known.source === "file" ? "现在按设置文件。保存后一秒内在所有服务上生效。"
+      make("p", { class: "quiet" }, known.source === "file" ? "现在使用配置文件中的设置。保存后一秒内在所有副本上生效。"
         : known.author + " 于 " + clock(known.changed_at) + " 改过" + (known.note ? "：" + known.note : "") + "。"),
       make("form", {
         class: "card form wide",
@@ -87,8 +87,8 @@ export function showRules(container) {
       field("说明", note),
       make("div", { class: "row" },
         button("保存", null, { type: "submit", class: "main" }),
-        known.source === "console" ? button("恢复为设置文件", () => save(null, "已恢复为设置文件")) : null),
-      make("p", { class: "quiet" }, "团队、班次日历在设置文件的 [desk] 里" + (known.teams.length ? "：团队 " + known.teams.join("、") : "") + (known.calendars.length ? "；日历 " + known.calendars.join("、") : "") + "。")));
+        known.source === "console" ? button("恢复配置文件中的设置", () => save(null, "已恢复配置文件中的设置")) : null),
+      make("p", { class: "quiet" }, "团队、班次日历在配置文件的 [desk] 里" + (known.teams.length ? "：团队 " + known.teams.join("、") : "") + (known.calendars.length ? "；日历 " + known.calendars.join("、") : "") + "。")));
   }
 
   attempt(async () => arrange(await get("/v1/desk/settings")));

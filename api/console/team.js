@@ -37,7 +37,7 @@ export function showTeam(container, me) {
       { name: "capacity", label: "同时处理的工单数（1 到 100）", required: true, type: "number", value: String(known.capacity) },
       { name: "channels", label: "渠道，不填为全部", value: known.channels.join(" ") },
       { name: "languages", label: "语言代码，例如 zh en，不填为全部", value: known.languages.join(" ") },
-      { name: "shift", label: "班次（设置文件中日历的名称）", value: known.shift || "" },
+      { name: "shift", label: "班次（配置文件中日历的名称）", value: known.shift || "" },
       { name: "vip", label: "服务 VIP（是 / 否）", options: ["是", "否"], value: known.vip_lane ? "是" : "否" },
     ];
     if (!agent) questions.unshift({ name: "name", label: "姓名，与账号的姓名相同", required: true });

@@ -13,7 +13,7 @@ const PROBLEMS = { late: "10 秒内没有回应", unreachable: "连不上" };
 
 // What came of an attempt, in words.
 function outcome({ status, problem }) {
-  if (problem === "status") return "回应状态 " + status;
+  if (problem === "status") return "返回状态码 " + status;
   return PROBLEMS[problem] || problem || "—";
 }
 

@@ -1,5 +1,5 @@
 //! All settings and where they come from: flags, then environment (`YINGDA_...`), then the configuration file, then
-//! defaults. `yingda.example.toml` shows every key.
+//! defaults. `yingda.example.toml` and docs/desk.md show every key.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -173,7 +173,9 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file says something that we do not know.
-    #[error("the configuration file {path} is not valid: {message}\nEvery key is shown in api/yingda.example.toml")]
+    #[error(
+        "the configuration file {path} is not valid: {message}\nKeys are shown in api/yingda.example.toml and docs/desk.md"
+    )]
     File {
         /// The file.
         path: PathBuf,
@@ -488,6 +490,16 @@ mod tests {
         }
         assert!(switched_on.lines().any(|line| line.starts_with("listen = ")));
         merge(with_model(), ServeFlags::default(), &switched_on).unwrap();
+    }
+
+    #[test]
+    fn what_the_page_of_the_desk_shows_is_right() {
+        let page = include_str!("../../docs/desk.md");
+        let settings = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        merge(with_model(), ServeFlags::default(), settings).unwrap();
+        for table in ["[desk.routing]", "[desk.service_levels]", "[desk.calendars.", "[[desk.teams]]"] {
+            assert!(settings.contains(table), "{table}");
+        }
     }
 
     #[test]

@@ -573,7 +573,7 @@ async fn an_admin_connects_another_system_and_sends_again_what_did_not_arrive() 
     }
     chen.client.refresh().await;
     chen.sees(".webhooks td", "连续失败 7 次").await;
-    chen.sees(".lost td", "回应状态 500").await;
+    chen.sees(".lost td", "返回状态码 500").await;
     receiver.refuse(&[]);
     chen.click(".lost .again").await;
     chen.sees(".lost", "没有失败的推送").await;

@@ -173,7 +173,9 @@ fn started(ready: &Ready) {
     let Ready { address, model, open, first_key } = ready;
     say!("应答已启动：http://{address}  模型 {}  知识 {} 条", model.model_id, model.knowledge_entries);
     if model.knowledge_entries == 0 {
-        say!("知识库还是空的：请用 yingda index 文件 导入知识，再调用 /v1/admin/reload 或重启服务。");
+        say!(
+            "知识库还是空的：请用 yingda index 文件 发布知识，一秒内生效，不用重启；也可以在客服台的「知识」页导入并发布。"
+        );
     }
     if *open {
         say!("免密钥试用模式：只接受本机访问。");
