@@ -147,6 +147,9 @@ pub enum ApiError {
     /// A release is being written.
     #[error("release {0} is being written")]
     PublishingNow(i64),
+    /// A release stood still, and another process gave it up.
+    #[error("release {0} was given up")]
+    PublishingGivenUp(i64),
     /// A knowledge file or entry is wrong.
     #[error("bad knowledge: {0:?}")]
     BadKnowledge(Vec<String>),
@@ -342,6 +345,7 @@ impl ApiError {
             Self::EntryChanged { .. } => ("entry_changed", StatusCode::CONFLICT),
             Self::NothingToPublish => ("nothing_to_publish", StatusCode::CONFLICT),
             Self::PublishingNow(_) => ("publishing_now", StatusCode::CONFLICT),
+            Self::PublishingGivenUp(_) => ("publishing_given_up", StatusCode::CONFLICT),
             Self::BadKnowledge(_) => ("bad_knowledge", StatusCode::UNPROCESSABLE_ENTITY),
             Self::StoreUnavailable(_) => ("store_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::TicketState { .. } => ("ticket_state", StatusCode::CONFLICT),
@@ -472,6 +476,9 @@ impl ApiError {
             Self::PublishingNow(number) => {
                 (format!("发布版本 {number} 正在写入"), "请等它完成后再试；进度见 GET /v1/knowledge/releases。")
             }
+            Self::PublishingGivenUp(number) => {
+                (format!("发布版本 {number} 太久没有进展，已被另一个进程放弃"), "草稿还在，请重新发布。")
+            }
             Self::BadKnowledge(problems) => {
                 let first = problems.iter().take(10).cloned().collect::<Vec<_>>().join("；");
                 (
@@ -498,7 +505,7 @@ impl ApiError {
             ),
             Self::NotManager { action } => (format!("工单还没有人领取，不能{action}"), "请先领取工单，或由主管操作。"),
             Self::AgentNotFound(name) => {
-                (format!("坐席名单里没有 {name}"), "请由主管用 PUT /v1/desk/agents/{姓名} 添加团队、技能和接待量。")
+                (format!("客服名单里没有 {name}"), "请由主管用 PUT /v1/desk/agents/{姓名} 添加团队、技能和接待量。")
             }
             Self::TicketOpen(other) => (format!("该会话已有未结束的工单 {other}"), "请在那张工单里继续处理。"),
             Self::NotTogether(_) => {
@@ -682,7 +689,8 @@ impl From<BaseError> for ApiError {
             BaseError::NoRelease(number) => Self::ReleaseNotFound(number.to_string()),
             BaseError::Changed { id, found } => Self::EntryChanged { id, found },
             BaseError::NothingToPublish => Self::NothingToPublish,
-            BaseError::Busy(number) | BaseError::GivenUp(number) => Self::PublishingNow(number),
+            BaseError::Busy(number) => Self::PublishingNow(number),
+            BaseError::GivenUp(number) => Self::PublishingGivenUp(number),
             BaseError::Engine(error) => error.into(),
             BaseError::Storage(error) => error.into(),
         }
@@ -803,6 +811,7 @@ mod tests {
             (ApiError::EntryChanged { id: "1".into(), found: 2 }, "entry_changed", 409),
             (ApiError::NothingToPublish, "nothing_to_publish", 409),
             (ApiError::PublishingNow(1), "publishing_now", 409),
+            (ApiError::PublishingGivenUp(1), "publishing_given_up", 409),
             (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
             (ApiError::StoreUnavailable("secret detail".into()), "store_unavailable", 503),
             (ApiError::SurveyLink, "survey_link", 404),
@@ -843,7 +852,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 68);
+        assert_eq!(all.len(), 69);
     }
 
     #[test]

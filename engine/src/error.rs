@@ -40,7 +40,7 @@ pub enum EngineError {
     /// The store was filled by another model.
     #[error(
         "the reply store {store} was filled by model {found}, but the model now served is {wanted}; \
-         fill it again with `yingda index FILE`"
+         fill it again with `yingda index` (what is published), or `yingda index FILE`"
     )]
     StoreOfAnotherModel {
         /// Where the store is.
@@ -51,7 +51,10 @@ pub enum EngineError {
         wanted: String,
     },
     /// The store was filled by another version of this program.
-    #[error("the reply store {store} was filled by another version of yingda; fill it again with `yingda index FILE`")]
+    #[error(
+        "the reply store {store} was filled by another version of yingda; fill it again with `yingda index` (what is published), \
+         or `yingda index FILE`"
+    )]
     StoreOfAnotherVersion {
         /// Where the store is.
         store: String,

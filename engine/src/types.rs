@@ -1,6 +1,6 @@
 //! The words that the engine and its callers share: what was understood, what was found, what was decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -224,13 +224,9 @@ impl KnowledgeEntry {
 
     /// Its different wordings, the standard question first, blank ones left out: what is indexed.
     pub fn wordings(&self) -> Vec<&str> {
-        let mut wordings: Vec<&str> = Vec::with_capacity(self.similar_questions.len() + 1);
-        for wording in std::iter::once(&self.question).chain(&self.similar_questions) {
-            if !wording.trim().is_empty() && !wordings.contains(&wording.as_str()) {
-                wordings.push(wording);
-            }
-        }
-        wordings
+        let mut seen = HashSet::new();
+        let wordings = std::iter::once(&self.question).chain(&self.similar_questions).map(String::as_str);
+        wordings.filter(|wording| !wording.trim().is_empty() && seen.insert(*wording)).collect()
     }
 }
 

@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use yingda::config::Config;
-use yingda::knowledge::base::BaseError;
+use yingda::knowledge::base::{BaseError, KnowledgeBase};
 use yingda_engine::{Engine, KnowledgeEntry};
 
-use crate::support::{Answer, Place, Service, knowledge, on_each_database, with_body};
+use crate::support::{Answer, Place, Service, knowledge, on_each_database, tiny_service_model_of, with_body};
 
 const RETURN: &str = "怎么申请退货？";
 const WARRANTY: &str = "保修多久？";
@@ -588,4 +588,145 @@ async fn a_model_is_replaced_by_filling_the_store_again() {
     assert_eq!(service.state.base().refill("").await.unwrap().release, 2);
     assert!(service.answer(RETURN).await.is_some());
     service.state.close().await;
+}
+
+/// What `yingda index --model NEW` does beside a running service, and then a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_model_filled_is_left_alone_until_that_model_is_served() {
+    let (place, models) = (Place::sqlite(), tempfile::tempdir().unwrap());
+    let model = |name: &str| models.path().join(name);
+    tiny_service_model_of(&model("served"), 1);
+    tiny_service_model_of(&model("new"), 2);
+    let config = |name: &str| Config { model: model(name), ..place.config() };
+    let service = Service::open(config("served")).await;
+    service.index().await;
+    let old = service.state.engine().info().model_id;
+    let following = tokio::spawn({
+        let base = service.state.base().clone();
+        async move { base.follow().await }
+    });
+
+    let other = Engine::open_to_index(config("new").engine()).await.unwrap();
+    let refilled = KnowledgeBase::new(other.clone(), service.state.storage().clone()).refill("").await.unwrap();
+    let new = other.info().model_id;
+    assert_ne!(old, new);
+    other.close().await;
+    drop(other);
+    // Twice as long as it takes the service to see to a store that is not where it should be.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(service.answer(RETURN).await.is_some(), "the old model goes on with what it had");
+    let latest = service.state.storage().current_release().await.unwrap().unwrap();
+    assert_eq!(latest.release, refilled.release, "nothing was written over it");
+
+    std::fs::rename(model("served"), model("old")).unwrap();
+    std::fs::rename(model("new"), model("served")).unwrap();
+    let reloaded = service.post("/v1/admin/reload", json!({})).await.ok();
+    let fingerprint = |id: &str| id.rsplit_once('@').unwrap().1.to_owned();
+    assert_eq!(fingerprint(reloaded["model"].as_str().unwrap()), fingerprint(&new), "the same one under another name");
+    assert!(service.answer(RETURN).await.is_some());
+    let contents = service.state.engine().contents().await.unwrap().unwrap();
+    assert_eq!((contents.model_id, contents.release), (new, refilled.release));
+    following.abort();
+    let _ = following.await;
+    service.state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_compared_with_what_is_being_published() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        service.index().await;
+        let line = |id: &str, question: &str, answer: &str| {
+            json!({ "id": id, "question": question, "answer": answer }).to_string() + "\n"
+        };
+        service.put("k-hello", json!({ "entry": { "question": "你好", "answer": "新的。" } })).await.ok();
+        service.put("k-more", json!({ "entry": { "question": "能开发票吗？", "answer": "能。" } })).await.ok();
+        let begun = service.state.base().begin_publish(None, "甲", "").await.unwrap();
+        let old = line("k-hello", "你好", "旧的。");
+        let imported = service.upload("format=jsonl&replace=true", old).await.ok();
+        let counts = ["added", "changed", "unchanged", "removed"].map(|count| imported[count].as_i64().unwrap());
+        assert_eq!(counts, [0, 1, 0, 3], "k-more is not in the file either");
+        service.state.base().finish(begun, |_, _| {}).await.unwrap();
+        assert_eq!(service.answer("你好").await.as_deref(), Some("新的。"));
+        service.publish().await;
+        assert_eq!(service.answer("你好").await.as_deref(), Some("旧的。"));
+        assert_eq!(service.state.engine().entries().await.unwrap().len(), 1);
+        service.state.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_write_one_entry_at_once_none_overwrites_what_they_have_not_seen() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        service.index().await;
+        let save = |number: usize, expected: Option<i64>| {
+            let base = service.state.base().clone();
+            let mut entry = knowledge()[0].clone();
+            entry.answer = number.to_string();
+            tokio::spawn(async move { base.save(&entry, expected, "甲", "").await })
+        };
+        let (mut won, mut refused) = (0, 0);
+        for saving in (0..8).map(|number| save(number, Some(1))).collect::<Vec<_>>() {
+            match saving.await.unwrap() {
+                Ok(version) => {
+                    assert_eq!(version, 2);
+                    won += 1;
+                }
+                Err(BaseError::Changed { found: 2, .. }) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!((won, refused), (1, 7));
+        let mut versions = Vec::new();
+        for saving in (0..8).map(|number| save(number, None)).collect::<Vec<_>>() {
+            versions.push(saving.await.unwrap().unwrap());
+        }
+        versions.sort_unstable();
+        assert_eq!(versions, (3..11).collect::<Vec<i64>>(), "who names no version writes over the last one");
+        service.state.close().await;
+    })
+    .await;
+}
+
+/// More than one statement names.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_entries_are_imported_published_and_brought_back() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        service.index().await;
+        let file = |answer: &str| -> String {
+            let line = |number: usize| {
+                json!({ "id": format!("k{number:04}"), "question": format!("第{number}个问题"), "answer": answer })
+                    .to_string()
+                    + "\n"
+            };
+            (0..450).map(line).collect()
+        };
+        let counts = async |answer: &str, query: &str| {
+            let imported = service.upload(&format!("format=jsonl{query}"), file(answer)).await.ok();
+            ["added", "changed", "unchanged", "removed"].map(|count| imported[count].as_i64().unwrap())
+        };
+        assert_eq!(counts("一", "&dry_run=true").await, [450, 0, 0, 0]);
+        assert_eq!(counts("一", "").await, [450, 0, 0, 0]);
+        assert_eq!(counts("二", "").await, [0, 450, 0, 0], "drafts over drafts");
+        assert_eq!(counts("二", "").await, [0, 0, 450, 0]);
+        let first = service.publish().await;
+        assert_eq!((&first["changes"], &first["entries"]), (&json!(450), &json!(453)));
+        assert_eq!(service.answer("第7个问题").await.as_deref(), Some("二"));
+        assert_eq!(counts("三", "&replace=true").await, [0, 450, 0, 3]);
+        let ids: Vec<String> = (0..300).map(|number| format!("k{number:04}")).collect();
+        let some = service.post("/v1/knowledge/publish", json!({ "entries": ids })).await.ok();
+        assert_eq!((&some["changes"], &some["entries"]), (&json!(300), &json!(453)));
+        assert_eq!(service.answer("第7个问题").await.as_deref(), Some("三"));
+        assert_eq!(service.answer("第400个问题").await.as_deref(), Some("二"));
+        let back = service.post("/v1/knowledge/rollback", json!({ "release": first["release"] })).await.ok();
+        assert_eq!(back["changes"], 300);
+        assert_eq!(service.answer("第7个问题").await.as_deref(), Some("二"));
+        let versions = service.get("/v1/knowledge/entries/k0007/history").await.ok();
+        assert_eq!(versions["versions"].as_array().unwrap().len(), 4);
+        service.state.close().await;
+    })
+    .await;
 }

@@ -1014,6 +1014,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::EntryChanged { id: "x".into(), found: 2 }, "entry_changed", 409),
         (ApiError::NothingToPublish, "nothing_to_publish", 409),
         (ApiError::PublishingNow(2), "publishing_now", 409),
+        (ApiError::PublishingGivenUp(2), "publishing_given_up", 409),
         (ApiError::BadKnowledge(vec!["x".into()]), "bad_knowledge", 422),
         (ApiError::ReportNotFound, "report_not_found", 404),
         (ApiError::WebhookNotFound("x".into()), "webhook_not_found", 404),
@@ -1051,7 +1052,10 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
-            ApiError::NothingToPublish | ApiError::PublishingNow(_) | ApiError::BadKnowledge(_) => {}
+            ApiError::NothingToPublish
+            | ApiError::PublishingNow(_)
+            | ApiError::PublishingGivenUp(_)
+            | ApiError::BadKnowledge(_) => {}
             ApiError::StoreUnavailable(_) | ApiError::NotManager { .. } | ApiError::TicketOpen(_) => {}
             ApiError::NotTogether(_) | ApiError::NotRated(_) | ApiError::AgentNotFound(_) => {}
             ApiError::ReportNotFound | ApiError::UpgradeNeeded | ApiError::SettingsChanged => {}
@@ -1086,7 +1090,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 68);
+    assert_eq!(seen.len(), 69);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

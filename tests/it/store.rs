@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use qdrant_client::Qdrant;
@@ -461,6 +462,17 @@ async fn a_release_changes_what_it_names(store: &Store) {
     assert_eq!(found[0].answer, "甲的答案");
     store.apply(change(&second, 6, vec![], &["甲"])).await.unwrap();
     assert_eq!(ids(&search(store, 10, TODAY).await), ["乙", "丙"]);
+
+    // What is out of use goes, and with it what searches must name at a server.
+    let before = whole(store).await;
+    store.forget(Duration::ZERO).await.unwrap();
+    assert_eq!(ids(&search(store, 10, TODAY).await), ["乙", "丙"]);
+    assert_eq!(whole(store).await, before);
+    let contents = store.contents().await.unwrap().unwrap();
+    assert_eq!(contents.release, 6);
+    if let Store::Server(_) = store {
+        assert_eq!(contents.retired, []);
+    }
 }
 
 async fn entries_are_found_by_those_they_are_for(store: &Store) {
@@ -800,6 +812,26 @@ async fn what_a_killed_writer_left_is_cleaned_up() {
         assert_eq!(search(&store, 10, TODAY).await.len(), 4, "the store must still be writable");
     }
     assert_eq!(generations(&root).len(), 1, "only the current generation must be left: {:?}", generations(&root));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_waits_for_whoever_tidies_up() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&edge(folder.path())).await;
+    fill(&store, vec![reply("甲", at_cosine(0.9))]).await;
+    let first = store.contents().await.unwrap().unwrap();
+    let tidying = std::fs::File::create(folder.path().join("replies/writing.lock")).unwrap();
+    tidying.try_lock().unwrap();
+    let held = Duration::from_millis(300);
+    let started = Instant::now();
+    let done = std::thread::spawn(move || {
+        std::thread::sleep(held);
+        drop(tidying);
+    });
+    store.apply(change(&first, 2, vec![answering("甲", "新的", 0.9)], &["甲"])).await.unwrap();
+    assert!(started.elapsed() >= held, "it wrote while another one held the lock");
+    assert_eq!(search(&store, 1, TODAY).await[0].answer, "新的");
+    done.join().unwrap();
 }
 
 #[tokio::test]

@@ -73,6 +73,11 @@ pub(crate) const WORD_FOR_WORD: Thresholds = Thresholds { intent_confidence: 1.0
 
 /// Writes a model folder in a moment. Its rankings mean nothing; everything else about it is real.
 pub(crate) fn tiny_service_model(folder: &Path) {
+    tiny_service_model_of(folder, 1);
+}
+
+/// Another seed is another model.
+pub(crate) fn tiny_service_model_of(folder: &Path, seed: u64) {
     let labels = Labels {
         intents: ["退货", "物流查询", "转人工", "投诉", "问候", "out_of_scope"].map(str::to_owned).to_vec(),
         sentiments: SENTIMENTS.map(str::to_owned).to_vec(),
@@ -104,7 +109,7 @@ pub(crate) fn tiny_service_model(folder: &Path) {
         created_by: "tests".to_owned(),
     };
     let tokenizer = TextTokenizer::from_vocabulary(&vocabulary, settings.text.clone(), settings.max_tokens).unwrap();
-    let parameters = Parameters::fresh(1, 0.02, &Device::Cpu);
+    let parameters = Parameters::fresh(seed, 0.02, &Device::Cpu);
     let (model, _) = MultiTaskModel::new(parameters, &config, &settings.labels, &Device::Cpu).unwrap();
     model.save(folder, &tokenizer, &settings, "A model for tests.\n", Precision::F32).unwrap();
 }

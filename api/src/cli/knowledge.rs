@@ -145,7 +145,8 @@ async fn copy(from: &StoreConfig, to: &StoreConfig, json: bool) -> Result<ExitCo
     {
         return Err(wrong(format!("--from {} is no folder; name the folder `store` in a data folder", path.display())));
     }
-    let (source, target) = (Store::open(from).await?, Store::open(to).await?);
+    // What serves the target goes on with what it has until all has arrived.
+    let (source, target) = (Store::open(from).await?, Store::open_to_write(to).await?);
     let wordings = source.contents().await?.map_or(0, |contents| contents.wordings);
     let (copying, comparing) = (Shown::new(wordings, "wordings copied"), Shown::new(wordings, "wordings compared"));
     let last = AtomicUsize::new(0);

@@ -6,9 +6,9 @@
 //! drafts again. The database is the truth: a store that lost its content is filled again from it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use yingda_engine::{Engine, EngineError, KnowledgeEntry};
 
@@ -17,14 +17,18 @@ use crate::storage::{
     now,
 };
 
-/// A release that has not moved for so long is given up by whoever comes next.
-const STOPPED_MILLISECONDS: i64 = 5_000;
+/// A release that was seen not to move for so long is given up by whoever looks next.
+const STOPPED: Duration = Duration::from_secs(5);
+/// One that says of itself that it has not moved for so long is given up at once: clocks are not that far apart.
+const SURELY_STOPPED_MILLISECONDS: i64 = 60_000;
 /// How often a release says that it moves.
 const MOVES: Duration = Duration::from_millis(500);
 /// How often a replica looks whether another one has published.
 const LOOKS: Duration = Duration::from_millis(500);
 /// Every how many looks it also sees to what somebody left open.
 const SETTLES: u32 = 10;
+/// How long another replica may still be searching the release before.
+const GONE: Duration = Duration::from_secs(10);
 /// From so many changes on, if they are a quarter of all, everything is written anew.
 const MANY_CHANGES: usize = 1_000;
 
@@ -82,12 +86,25 @@ pub struct KnowledgeBase {
     storage: Storage,
     /// The release that was last seen in the store.
     seen: Arc<AtomicI64>,
+    /// The release that this process is writing; 0: none.
+    own: Arc<AtomicI64>,
+    /// A release that another process is writing, when it says to have moved last, and since when it has said so.
+    others: Arc<Mutex<Option<(i64, i64, Instant)>>>,
+}
+
+/// Says that this process is writing a release, for as long as it lives.
+struct Own(Arc<AtomicI64>, i64);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.compare_exchange(self.1, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
 impl KnowledgeBase {
     /// Over an engine and a database.
     pub fn new(engine: Engine, storage: Storage) -> Self {
-        Self { engine, storage, seen: Arc::default() }
+        Self { engine, storage, seen: Arc::default(), own: Arc::default(), others: Arc::default() }
     }
 
     /// Keeps an entry as a draft. `expected` is the latest version that the writer has seen, where they say so. Returns the
@@ -103,7 +120,7 @@ impl KnowledgeBase {
         author: &str,
         note: &str,
     ) -> Result<i64, BaseError> {
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         check_version(&mut tx, &entry.id, expected).await?;
         let number = tx.add_version(&version_of(entry), author, note, None).await?;
         tx.commit().await?;
@@ -116,7 +133,7 @@ impl KnowledgeBase {
     ///
     /// When there is no such entry, somebody else wrote it meanwhile, or the database fails.
     pub async fn remove(&self, id: &str, expected: Option<i64>, author: &str, note: &str) -> Result<i64, BaseError> {
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         let versions = check_version(&mut tx, id, expected).await?;
         if versions.iter().all(|version| version.body.is_none()) {
             return Err(BaseError::NoEntry(id.to_owned()));
@@ -133,7 +150,7 @@ impl KnowledgeBase {
     ///
     /// When there is none, or the database fails.
     pub async fn discard(&self, id: &str) -> Result<(), BaseError> {
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         if !tx.discard_draft(id).await? {
             return Err(BaseError::NoEntry(id.to_owned()));
         }
@@ -191,21 +208,19 @@ impl KnowledgeBase {
         author: &str,
         note: &str,
     ) -> Result<Imported, BaseError> {
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         let mut there: BTreeMap<String, String> = tx.published().await?.into_iter().collect();
-        for draft in tx.drafts(None).await? {
-            match draft.body {
-                Some(body) => there.insert(draft.entry_id, body),
-                None => there.remove(&draft.entry_id),
+        for version in tx.upcoming().await? {
+            match version.body {
+                Some(body) => there.insert(version.entry_id, body),
+                None => there.remove(&version.entry_id),
             };
         }
         let (changes, imported) = changes(entries, there, replace);
         if dry_run {
             return Ok(imported);
         }
-        for change in &changes {
-            tx.add_version(change, author, note, None).await?;
-        }
+        tx.add_versions(&changes, author, note, None).await?;
         tx.commit().await?;
         Ok(imported)
     }
@@ -217,14 +232,11 @@ impl KnowledgeBase {
     /// When there is no draft, another release is being written, or the database fails.
     pub async fn begin_publish(&self, ids: Option<&[String]>, author: &str, note: &str) -> Result<Begun, BaseError> {
         let (mut tx, number) = self.begin(ReleaseKind::Publish, None, author, note).await?;
-        let drafts = tx.drafts(ids).await?;
-        if drafts.is_empty() {
+        let drafts = tx.take_drafts(ids, number).await?;
+        if drafts == 0 {
             return Err(BaseError::NothingToPublish);
         }
-        for draft in &drafts {
-            tx.take_draft(draft, number).await?;
-        }
-        self.commit(tx, number, drafts.len(), false).await
+        self.commit(tx, number, usize::try_from(drafts).unwrap_or(usize::MAX), false).await
     }
 
     /// Begins to bring an earlier release back, as the next one. Drafts stay drafts.
@@ -243,9 +255,7 @@ impl KnowledgeBase {
         if versions.is_empty() {
             return Err(BaseError::NothingToPublish);
         }
-        for version in &versions {
-            tx.add_version(version, author, note, Some(number)).await?;
-        }
+        tx.add_versions(&versions, author, note, Some(number)).await?;
         self.commit(tx, number, versions.len(), false).await
     }
 
@@ -263,10 +273,15 @@ impl KnowledgeBase {
         let (mut tx, number) = self.begin(ReleaseKind::Import, None, author, note).await?;
         let there = tx.published().await?.into_iter().collect();
         let (versions, _) = changes(entries, there, true);
-        for version in &versions {
-            tx.add_version(version, author, note, Some(number)).await?;
-        }
+        tx.add_versions(&versions, author, note, Some(number)).await?;
         self.commit(tx, number, versions.len(), true).await
+    }
+
+    /// Begins to change something, when nobody else does.
+    async fn begin_change(&self) -> Result<Tx, BaseError> {
+        let mut tx = self.storage.begin().await?;
+        tx.lock_knowledge().await?;
+        Ok(tx)
     }
 
     /// Begins a release, where no other is being written; one whose writer has stopped is settled first.
@@ -283,7 +298,7 @@ impl KnowledgeBase {
         }
         let contents = self.engine.contents().await?;
         let at_least = contents.map_or(0, |contents| contents.release);
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         match tx.begin_release(kind, restores, at_least, author, note).await {
             Ok(number) => Ok((tx, number)),
             // Somebody else was faster: the index on what is being written refuses a second one.
@@ -302,7 +317,7 @@ impl KnowledgeBase {
         let current = self.storage.current_release().await?.map(|release| release.release);
         let many = changes > MANY_CHANGES && changes > counts.0 / 4;
         tx.commit().await?;
-        Ok(Begun { release, counts, whole: whole || many || stored.is_none() || stored != current })
+        Ok(Begun { release, changes, counts, whole: whole || many || stored.is_none() || stored != current })
     }
 
     /// Writes a release that was begun and makes it the current one; `progress(done, all)` counts entries.
@@ -317,6 +332,8 @@ impl KnowledgeBase {
         progress: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<Release, BaseError> {
         let number = begun.release;
+        self.own.store(number, Ordering::Relaxed);
+        let _own = Own(Arc::clone(&self.own), number);
         let done = Arc::new(AtomicUsize::new(0));
         // Stops when this is dropped.
         let mut moving = tokio::task::JoinSet::new();
@@ -335,7 +352,9 @@ impl KnowledgeBase {
         });
         let written = self
             .write(&begun, |at, all| {
-                done.store(at, Ordering::Relaxed);
+                // All is written for some changes, where it is written anew.
+                let share = if begun.whole { begun.changes * at / all.max(1) } else { at };
+                done.store(share, Ordering::Relaxed);
                 progress(at, all);
             })
             .await;
@@ -345,14 +364,14 @@ impl KnowledgeBase {
             // What failed may have come after the switch.
             let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
             if stored != number {
-                let mut tx = self.storage.begin().await?;
-                tx.fail_release(number, &error.to_string()).await?;
+                let mut tx = self.begin_change().await?;
+                tx.fail_release(number, None, &error.to_string()).await?;
                 tx.commit().await?;
                 return Err(error);
             }
             tracing::error!(%error, release = number, "a release is served, and something failed after the switch to it");
         }
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         let ended = tx.end_release(number).await?;
         tx.commit().await?;
         self.seen.store(number, Ordering::Relaxed);
@@ -386,6 +405,12 @@ impl KnowledgeBase {
         let changed = versions.iter().filter_map(|version| version.body.as_deref()).map(read);
         let changed = changed.collect::<Result<Vec<_>, _>>()?;
         self.engine.publish(begun.release, &changed, &removed, begun.counts, progress).await?;
+        // Until they are gone, every search names them.
+        if begun.changes > MANY_CHANGES
+            && let Err(error) = self.engine.forget(GONE).await
+        {
+            tracing::warn!(%error, release = begun.release, "what a large release put out of use stays until the next one");
+        }
         Ok(())
     }
 
@@ -396,20 +421,36 @@ impl KnowledgeBase {
     /// When either fails.
     pub async fn settle(&self) -> Result<(), BaseError> {
         let Some(writing) = self.storage.release_in_writing().await? else { return Ok(()) };
-        if now() - writing.updated_at < STOPPED_MILLISECONDS {
+        if !self.has_stopped(&writing) {
             return Ok(());
         }
         let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
-        let mut tx = self.storage.begin().await?;
+        let mut tx = self.begin_change().await?;
         if stored == writing.release {
             tracing::info!(release = stored, "a release that was written and not noted as published is noted now");
             tx.end_release(writing.release).await?;
         } else {
             tracing::warn!(release = writing.release, "a release whose writer stopped is given up; its drafts stay");
-            tx.fail_release(writing.release, "its writer stopped before it was done").await?;
+            let problem = "its writer stopped before it was done";
+            tx.fail_release(writing.release, Some(writing.updated_at), problem).await?;
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Whether nobody is writing a release any more. Another machine's clock may be another one, so what counts is how long it has
+    /// been seen not to move.
+    fn has_stopped(&self, writing: &Release) -> bool {
+        if self.own.load(Ordering::Relaxed) == writing.release {
+            return false;
+        }
+        let mut seen = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match *seen {
+            Some((release, moved_at, since)) if (release, moved_at) == (writing.release, writing.updated_at) => since,
+            _ => Instant::now(),
+        };
+        *seen = Some((writing.release, writing.updated_at, since));
+        since.elapsed() >= STOPPED || now() - writing.updated_at >= SURELY_STOPPED_MILLISECONDS
     }
 
     /// Fills a store that does not hold the current release again, and a database that knows nothing from the store.
@@ -433,13 +474,12 @@ impl KnowledgeBase {
             None if stored > 0 && self.storage.release_in_writing().await?.is_none() => {
                 tracing::info!(stored, "the database knows nothing of what the reply store holds; noting it");
                 let entries = self.engine.entries().await?;
-                let mut tx = self.storage.begin().await?;
+                let mut tx = self.begin_change().await?;
                 let number = tx
                     .begin_release(ReleaseKind::Import, None, stored - 1, "yingda", "what the reply store held")
                     .await?;
-                for entry in &entries {
-                    tx.add_version(&version_of(entry), "yingda", "", Some(number)).await?;
-                }
+                let versions: Vec<NewVersion> = entries.iter().map(version_of).collect();
+                tx.add_versions(&versions, "yingda", "", Some(number)).await?;
                 tx.count_release(number, entries.len()).await?;
                 tx.end_release(number).await?;
                 tx.commit().await?;
@@ -472,7 +512,8 @@ impl KnowledgeBase {
 
     /// Whether the store has been at another release than the database says, both now and at the last look.
     async fn astray(&self, before: &mut Option<(i64, i64)>) -> Result<bool, BaseError> {
-        let stored = self.engine.contents().await?.map_or(0, |contents| contents.release);
+        // What is there now. Content of another model is an error: it waits for whoever loads that model.
+        let stored = self.engine.refresh().await?;
         let current = self.storage.current_release().await?.map_or(0, |release| release.release);
         let seen = Some((stored, current)).filter(|(stored, current)| stored != current);
         let writing = self.storage.release_in_writing().await?.is_some();
@@ -532,6 +573,8 @@ impl KnowledgeBase {
 pub struct Begun {
     /// Its number.
     pub release: i64,
+    /// Entries that it changes.
+    changes: usize,
     /// Entries and wordings in it.
     counts: (usize, usize),
     /// Whether all of it is to be written anew.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read as _};
 
-use calamine::{Data, Reader as _, SheetType, Xlsx, XlsxError};
+use calamine::{Data, DataRef, Reader as _, SheetType, Xlsx, XlsxError};
+use quick_xml::Reader;
+use quick_xml::events::Event;
 use rust_xlsxwriter::{Format, Workbook};
 use yingda_engine::KnowledgeEntry;
 
@@ -127,18 +129,56 @@ fn unpack(bytes: &[u8]) -> Result<(), String> {
     let mut left = MAX_UNPACKED;
     for index in 0..archive.len() {
         let part = archive.by_index(index).map_err(|_| damaged.to_owned())?;
-        let size = std::io::copy(&mut part.take(left + 1), &mut std::io::sink()).map_err(|_| damaged.to_owned())?;
-        left = left
-            .checked_sub(size)
-            .ok_or_else(|| format!("the workbook holds more than {} MiB; split it", MAX_UNPACKED >> 20))?;
+        let has_strings = part.name_raw().to_ascii_lowercase().ends_with(b"sharedstrings.xml");
+        let mut part = part.take(left + 1);
+        let size = if has_strings {
+            let mut strings = Vec::new();
+            part.read_to_end(&mut strings).map_err(|_| damaged.to_owned())?;
+            if claimed_strings(&strings) > strings.len() as u64 {
+                return Err(damaged.to_owned());
+            }
+            strings.len() as u64
+        } else {
+            std::io::copy(&mut part, &mut std::io::sink()).map_err(|_| damaged.to_owned())?
+        };
+        left = left.checked_sub(size).ok_or_else(too_large)?;
     }
     Ok(())
+}
+
+fn too_large() -> String {
+    format!("the workbook holds more than {} MiB; split it", MAX_UNPACKED >> 20)
+}
+
+/// How many strings a table of shared strings claims to have: room for so many is reserved when it is read.
+fn claimed_strings(part: &[u8]) -> u64 {
+    let mut reader = Reader::from_reader(part);
+    reader.config_mut().check_end_names = false;
+    reader.config_mut().expand_empty_elements = true;
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        match reader.read_event_into(&mut buffer) {
+            Ok(Event::Start(tag)) if tag.local_name().as_ref() == "sst" => {
+                let claims = tag.attributes_raw().split("uniqueCount").skip(1).map(|claim| {
+                    let digits = claim.chars().skip_while(|letter| !letter.is_ascii_digit());
+                    let digits: String = digits.take_while(char::is_ascii_digit).collect();
+                    if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) }
+                });
+                return claims.max().unwrap_or(0);
+            }
+            Ok(Event::Eof) | Err(_) => return 0,
+            Ok(_) => {}
+        }
+    }
 }
 
 fn cells(workbook: &mut Xlsx<Cursor<&[u8]>>, sheet: &str) -> Result<Rows, String> {
     let told = |error: XlsxError| error.to_string();
     let mut reader = workbook.worksheet_cells_reader(sheet).map_err(told)?;
     let mut rows = Rows::new();
+    // A string that a thousand cells share is packed once and read a thousand times.
+    let mut left = MAX_UNPACKED as usize;
     // With the formulas as they are: copying shared ones out would reserve room for as many as the file claims to have.
     while let Some(cell) = reader.next_cell_with_formula_metadata().map_err(told)? {
         let (row, column) = cell.pos;
@@ -146,6 +186,9 @@ fn cells(workbook: &mut Xlsx<Cursor<&[u8]>>, sheet: &str) -> Result<Rows, String
             return Err("it has a cell outside of what a sheet can hold".to_owned());
         }
         let formula = cell.formula.is_some();
+        if let DataRef::SharedString(text) = cell.value {
+            left = left.checked_sub(text.len()).ok_or_else(too_large)?;
+        }
         let value = Data::from(cell.value);
         if formula || value != Data::Empty {
             rows.entry(row).or_default().insert(column, (value, formula));

@@ -210,8 +210,11 @@ fn what_a_format_cannot_hold_is_said() {
         assert!(refused(format, |entry| entry.answer = "a\0b".into()).contains("NUL"));
         assert!(render(format, &[]).is_err());
     }
-    let long = entry("k", "问", &["长长的问法"; 8000], "答");
+    let wording = "长".repeat(40);
+    let long = entry("k", "问", &[wording.as_str(); 1000], "答");
     assert!(render(Format::Excel, &[long]).unwrap_err()[0].message.contains("more than a cell holds"));
+    let many = entry("k", "问", &["问法"; 1001], "答");
+    assert!(render(Format::JsonLines, &[many]).unwrap_err()[0].message.contains("may have 1000"));
 }
 
 proptest! {
@@ -526,7 +529,7 @@ fn spoilt_parts_never_stop_the_program() {
 /// Workbooks that no program would write, in which a reader may trust too much.
 #[test]
 fn a_hostile_workbook_is_named_and_never_stops_the_program() {
-    let with_sheet = |sheet: &str| {
+    let with_strings = |sheet: &str, strings: &str| {
         let types = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
         let related = |kind: &str, target: &str| {
             format!(
@@ -548,8 +551,10 @@ fn a_hostile_workbook_is_named_and_never_stops_the_program() {
                 "xl/worksheets/s.xml".to_owned(),
                 format!("<worksheet><sheetData>{sheet}</sheetData></worksheet>").into_bytes(),
             ),
+            ("xl/sharedStrings.xml".to_owned(), strings.as_bytes().to_vec()),
         ])
     };
+    let with_sheet = |sheet: &str| with_strings(sheet, "<sst/>");
     let cell = |place: &str, text: &str| format!("<c r=\"{place}\" t=\"inlineStr\"><is><t>{text}</t></is></c>");
     let row = |number: u32, cells: &[&str]| {
         let cells = ["A", "B", "C"].iter().zip(cells).map(|(column, text)| cell(&format!("{column}{number}"), text));
@@ -580,6 +585,24 @@ fn a_hostile_workbook_is_named_and_never_stops_the_program() {
     let bomb = with_sheet(&" ".repeat(300 << 20));
     assert!(bomb.len() < 1 << 20);
     assert!(told(Format::Excel, bomb)[0].contains("MiB"));
+    // Room for so many strings would be reserved, and the program ended.
+    for attributes in [
+        "uniqueCount=\"20000000000000\"",
+        "a=\">\" uniqueCount = '99999999999999999999999'",
+        "xuniqueCount=\"1\" uniqueCount=\"20000000000000\"",
+    ] {
+        let strings = format!("<!-- <sst> --><sst {attributes}><si><t>uniqueCount 7</t></si></sst>");
+        assert!(told(Format::Excel, with_strings(&names, &strings))[0].contains("damaged"), "{attributes}");
+    }
+    // One string that many cells share.
+    let strings = format!("<sst uniqueCount=\"1\"><si><t>{}</t></si></sst>", "字".repeat(1 << 20));
+    let shared: String =
+        (2..200).map(|row| format!("<row r=\"{row}\"><c r=\"A{row}\" t=\"s\"><v>0</v></c></row>")).collect();
+    assert!(told(Format::Excel, with_strings(&format!("{names}{shared}"), &strings))[0].contains("MiB"));
+    let strings = "<sst uniqueCount=\"1\"><si><t>uniqueCount 99999999 怎么退货</t></si></sst>";
+    let told = row(2, &["k", "q", "a"]).replace("t=\"inlineStr\"><is><t>q</t></is>", "t=\"s\"><v>0</v>");
+    let entries = parse(Format::Excel, &with_strings(&format!("{names}{told}"), strings)).unwrap();
+    assert_eq!(entries[0].question, "uniqueCount 99999999 怎么退货");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use super::{Place, Placed, Problems, quoted};
 const MAX_LENGTH: usize = 20_000;
 /// Longest id, in characters: so long may one be in an address.
 const MAX_ID: usize = 128;
+/// Most similar questions of an entry: each is kept with the whole entry.
+const MAX_SIMILAR: usize = 1_000;
 
 /// Every text of an entry with the name of its field; days are not among them.
 pub(super) fn texts(entry: &KnowledgeEntry) -> impl Iterator<Item = (&'static str, &str)> {
@@ -64,6 +66,15 @@ pub(super) fn validate(entries: &[Placed], problems: &mut Problems) {
             } else if text.contains('\0') {
                 problems.add(place, format!("`{field}` holds a NUL character; remove it"));
             }
+        }
+        if entry.similar_questions.len() > MAX_SIMILAR {
+            let count = entry.similar_questions.len();
+            problems.add(
+                place,
+                format!(
+                    "`similar_questions` has {count} wordings and may have {MAX_SIMILAR}; keep those that differ most"
+                ),
+            );
         }
         if entry.id.chars().count() > MAX_ID || entry.id.chars().any(char::is_control) {
             let id = quoted(&entry.id);

@@ -1,9 +1,15 @@
 //! The knowledge with its history: versions of entries, and the releases that they were published in.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::{Storage, StorageError, Tx, now};
+use super::statement::{Item, Statement};
+use super::{Dialect, Storage, StorageError, Tx, now};
+
+/// Entries that one statement names.
+const AT_ONCE: usize = 200;
 
 /// Where a version of an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,20 +341,27 @@ impl Tx {
         rows.iter().map(version).collect()
     }
 
-    /// All drafts, or those of some entries.
+    /// Waits until nobody else changes the knowledge, in any replica; a database of one writer waits already.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn drafts(&mut self, ids: Option<&[String]>) -> Result<Vec<Version>, StorageError> {
-        let rows = sqlx::query("SELECT * FROM knowledge_versions WHERE state = 'draft' ORDER BY entry_id")
-            .fetch_all(self.connection())
-            .await?;
-        let mut drafts: Vec<Version> = rows.iter().map(version).collect::<Result<_, _>>()?;
-        if let Some(ids) = ids {
-            drafts.retain(|draft| ids.contains(&draft.entry_id));
+    pub async fn lock_knowledge(&mut self) -> Result<(), StorageError> {
+        if self.dialect == Dialect::Postgres {
+            sqlx::query("SELECT 1 FROM pg_advisory_xact_lock(20250715)").execute(self.connection()).await?;
         }
-        Ok(drafts)
+        Ok(())
+    }
+
+    /// What is not served yet: versions in writing, then drafts.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn upcoming(&mut self) -> Result<Vec<Version>, StorageError> {
+        let sql = "SELECT * FROM knowledge_versions WHERE state IN ('writing', 'draft') ORDER BY state DESC, entry_id";
+        let rows = sqlx::query(sql).fetch_all(self.connection()).await?;
+        rows.iter().map(version).collect()
     }
 
     /// Puts a version behind all others of its entry, as `draft` or `writing`. A draft takes the place of an earlier one.
@@ -384,6 +397,54 @@ impl Tx {
         .execute(self.connection())
         .await?;
         Ok(number)
+    }
+
+    /// As [`Tx::add_version`], for many entries, each of them once.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn add_versions(
+        &mut self,
+        new: &[NewVersion],
+        author: &str,
+        note: &str,
+        in_writing: Option<i64>,
+    ) -> Result<(), StorageError> {
+        const COLUMNS: [&str; 9] =
+            ["entry_id", "version", "state", "body", "wordings", "author", "note", "created_at", "from_release"];
+        let at = now();
+        for some in new.chunks(AT_ONCE) {
+            let ids = || some.iter().map(|version| version.entry_id.as_str());
+            if in_writing.is_none() {
+                let mut sql =
+                    Statement::new("UPDATE knowledge_versions SET state = 'discarded' WHERE state = 'draft' AND ");
+                sql.push("entry_id IN (").push_list(ids()).push(")");
+                sql.build().execute(self.connection()).await?;
+            }
+            let mut sql = Statement::new("SELECT entry_id, MAX(version) FROM knowledge_versions WHERE entry_id IN (");
+            sql.push_list(ids()).push(") GROUP BY entry_id");
+            let rows = sql.build().fetch_all(self.connection()).await?;
+            let last = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+            let last: HashMap<String, i64> = last.collect::<Result<_, StorageError>>()?;
+            let row = |new: &NewVersion| {
+                let number = last.get(&new.entry_id).copied().unwrap_or(0) + 1;
+                let state = if in_writing.is_some() { "writing" } else { "draft" };
+                vec![
+                    new.entry_id.as_str().into(),
+                    number.into(),
+                    state.into(),
+                    new.body.as_deref().map_or(Item::NoText, Item::from),
+                    new.wordings.into(),
+                    author.into(),
+                    note.into(),
+                    at.into(),
+                    in_writing.map_or(Item::NoWhole, Item::from),
+                ]
+            };
+            self.add_rows("knowledge_versions", &COLUMNS, some.iter().map(row).collect()).await?;
+        }
+        Ok(())
     }
 
     /// Gives a draft up. Whether there was one.
@@ -469,15 +530,27 @@ impl Tx {
         Ok(number)
     }
 
-    /// Puts a draft into the release that is being written.
+    /// Puts all drafts, or those of some entries, into the release that is being written. How many there were.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn take_draft(&mut self, draft: &Version, number: i64) -> Result<(), StorageError> {
-        let sql = "UPDATE knowledge_versions SET state = 'writing', from_release = $3 WHERE entry_id = $1 AND version = $2 AND state = 'draft'";
-        sqlx::query(sql).bind(&draft.entry_id).bind(draft.version).bind(number).execute(self.connection()).await?;
-        Ok(())
+    pub async fn take_drafts(&mut self, ids: Option<&[String]>, number: i64) -> Result<u64, StorageError> {
+        let take = || {
+            let mut sql = Statement::new("UPDATE knowledge_versions SET state = 'writing', from_release = ");
+            sql.push_bind(number).push(" WHERE state = 'draft'");
+            sql
+        };
+        let Some(ids) = ids else {
+            return Ok(take().build().execute(self.connection()).await?.rows_affected());
+        };
+        let mut taken = 0;
+        for some in ids.chunks(AT_ONCE) {
+            let mut sql = take();
+            sql.push(" AND entry_id IN (").push_list(some.iter().map(String::as_str)).push(")");
+            taken += sql.build().execute(self.connection()).await?.rows_affected();
+        }
+        Ok(taken)
     }
 
     /// Entries and wordings of the release that is being written, noted with it.
@@ -494,10 +567,11 @@ impl Tx {
         .fetch_one(self.connection())
         .await?;
         let (entries, wordings): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        sqlx::query("UPDATE knowledge_releases SET changes = $2, entries = $3 WHERE release = $1")
+        sqlx::query("UPDATE knowledge_releases SET changes = $2, entries = $3, updated_at = $4 WHERE release = $1")
             .bind(number)
             .bind(changes as i64)
             .bind(entries)
+            .bind(now())
             .execute(self.connection())
             .await?;
         Ok((entries, wordings))
@@ -526,15 +600,25 @@ impl Tx {
         Ok(true)
     }
 
-    /// Gives up the release that is being written: what it was to publish is a draft again, unless there is a newer one.
+    /// Gives up the release that is being written: what it was to publish is a draft again, unless there is a newer one. Not where
+    /// it has moved since `moved_at`.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn fail_release(&mut self, number: i64, problem: &str) -> Result<(), StorageError> {
-        let sql = "UPDATE knowledge_releases SET state = 'failed', problem = $2, updated_at = $3 \
-                   WHERE release = $1 AND state = 'writing'";
-        let failed = sqlx::query(sql).bind(number).bind(problem).bind(now()).execute(self.connection()).await?;
+    pub async fn fail_release(
+        &mut self,
+        number: i64,
+        moved_at: Option<i64>,
+        problem: &str,
+    ) -> Result<(), StorageError> {
+        let mut sql = Statement::new("UPDATE knowledge_releases SET state = 'failed', problem = ");
+        sql.push_bind(problem).push(", updated_at = ").push_bind(now());
+        sql.push(" WHERE state = 'writing' AND release = ").push_bind(number);
+        if let Some(moved_at) = moved_at {
+            sql.push(" AND updated_at = ").push_bind(moved_at);
+        }
+        let failed = sql.build().execute(self.connection()).await?;
         if failed.rows_affected() == 0 {
             return Ok(());
         }

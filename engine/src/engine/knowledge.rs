@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 use super::Engine;
 use crate::{
     EngineError, KnowledgeEntry, ModelInfo,
-    store::{Change, Contents, ReplyStore, StoredReply, check_model},
+    store::{Change, Contents, ReplyStore, StoredReply, check_model, is_same_model},
     terms::Terms,
 };
 
@@ -31,7 +31,7 @@ impl Engine {
         let written = replies.len();
         let ModelInfo { model_id, dimension, .. } = &serving.info;
         // What was tuned for this model goes on being used, until it is tuned again.
-        let old = self.0.store.contents().await?.filter(|old| old.model_id == *model_id);
+        let old = self.0.store.contents().await?.filter(|old| is_same_model(&old.model_id, model_id));
         let contents = Contents {
             tuning: old.and_then(|old| old.tuning),
             ..Contents::new(model_id, *dimension, release, &replies, average)
@@ -115,6 +115,14 @@ impl Engine {
     /// When the store fails; nothing is lost then.
     pub async fn tidy(&self) -> Result<(), EngineError> {
         self.0.store.tidy().await
+    }
+
+    /// Removes what the last releases put out of use, once each of them has been current for `kept`: see [`ReplyStore::forget`].
+    ///
+    /// # Errors
+    /// When the store fails; nothing is lost then.
+    pub async fn forget(&self, kept: Duration) -> Result<(), EngineError> {
+        self.0.store.forget(kept).await
     }
 
     /// All entries of the release that is served, by id.

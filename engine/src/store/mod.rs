@@ -12,7 +12,7 @@ mod edge;
 mod points;
 mod server;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use contents::{Change, Contents, FORMAT, Retired};
 pub use copy::Copied;
@@ -232,6 +232,10 @@ pub trait ReplyStore {
     /// Removes what no search looks at any more.
     fn tidy(&self) -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// Removes what the last releases put out of use, once each of them has been current for `kept`, and waits until then: so long
+    /// somebody may be searching the release before. For whoever is publishing, and for nobody else: it switches, too.
+    fn forget(&self, kept: Duration) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Keeps what was tuned for the current content.
     fn keep_tuning(&self, tuning: Tuning) -> impl Future<Output = Result<(), EngineError>> + Send;
 
@@ -318,6 +322,10 @@ impl ReplyStore for Store {
         either!(self, store => store.tidy().await)
     }
 
+    async fn forget(&self, kept: Duration) -> Result<(), EngineError> {
+        either!(self, store => store.forget(kept).await)
+    }
+
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
         either!(self, store => store.keep_tuning(tuning).await)
     }
@@ -375,13 +383,21 @@ pub(crate) fn check_model(
         Some(contents) if contents.format != FORMAT => {
             Err(EngineError::StoreOfAnotherVersion { store: store.describe() })
         }
-        Some(contents) if contents.model_id != model_id => Err(EngineError::StoreOfAnotherModel {
+        Some(contents) if !is_same_model(&contents.model_id, model_id) => Err(EngineError::StoreOfAnotherModel {
             store: store.describe(),
             found: contents.model_id.clone(),
             wanted: model_id.to_owned(),
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether two ids are of the same model. What stands before the `@` is only how its folder was called.
+pub(crate) fn is_same_model(one: &str, other: &str) -> bool {
+    fn fingerprint(id: &str) -> &str {
+        id.rsplit_once('@').map_or(id, |(_, fingerprint)| fingerprint)
+    }
+    fingerprint(one) == fingerprint(other)
 }
 
 /// Puts the wordings of each entry together: entries in the order of their best scores, and of their ids where these are

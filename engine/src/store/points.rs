@@ -42,14 +42,14 @@ impl StoredPoint {
 pub(super) struct Payload {
     pub(super) knowledge_id: String,
     pub(super) wording: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) intent: Option<String>,
     /// What is filtered by besides; an entry for all is for [`ALL`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) category: Option<String>,
     pub(super) channels: Vec<String>,
     pub(super) audiences: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) products: Vec<String>,
     /// `YYYYMMDD`; an open end is 0 or 99,991,231, so that one range filter fits all.
     pub(super) valid_from: i64,

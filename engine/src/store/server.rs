@@ -26,10 +26,10 @@ use uuid::Uuid;
 
 use super::{
     BEAM, Candidate, Change, Contents, DENSE, FUSION, Found, Method, OVERSAMPLING, POINTS, QUANTIZED_FROM, ReplyStore,
-    SPARSE, Scope, SearchQuery, ServerSettings, StoredPoint, StoredReply, check_change, check_model,
+    Retired, SPARSE, Scope, SearchQuery, ServerSettings, StoredPoint, StoredReply, check_change, check_model,
     copy::Progress,
-    cosine, group,
-    points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, Payload, conditions, current, rubbish},
+    cosine, group, is_same_model,
+    points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, Payload, conditions, current, out_of_use, rubbish},
 };
 use crate::{EngineError, clock::now, ranking::Tuning, terms::Terms};
 
@@ -140,7 +140,7 @@ impl ServerStore {
 
     fn found(&self, point: ScoredPoint, query: &SearchQuery, model_id: &str) -> Result<(Payload, Found), EngineError> {
         let payload = self.payload(point.payload)?;
-        if payload.model_id != model_id {
+        if !is_same_model(&payload.model_id, model_id) {
             return Err(EngineError::StoreOfAnotherModel {
                 store: self.describe(),
                 found: payload.model_id,
@@ -239,6 +239,13 @@ impl ServerStore {
         Ok(())
     }
 
+    async fn remove(&self, collection: &str, must: &[Must]) -> Result<(), EngineError> {
+        let request = DeletePointsBuilder::new(collection).points(filter(must)).wait(true);
+        let doing = "removing what does not count any more";
+        self.patiently(doing, || self.client.delete_points(request.clone())).await?;
+        Ok(())
+    }
+
     async fn insert(&self, collection: &str, points: Vec<StoredPoint>) -> Result<(), EngineError> {
         let points = points
             .into_iter()
@@ -308,7 +315,23 @@ impl ServerStore {
             self.client.delete_collection(&old).await.map_err(self.failed("removing the old collection"))?;
         }
         self.know(Some((collection.to_owned(), contents)));
+        self.remove_left(collection).await;
         Ok(())
+    }
+
+    /// Removes collections of ours that writers left who were stopped long ago. What cannot be removed now is removed next time.
+    async fn remove_left(&self, current: &str) {
+        let Ok(there) = self.client.list_collections().await else { return };
+        let left = there.collections.into_iter().map(|collection| collection.name).filter(|name| name != current);
+        for name in left.filter(|name| is_left(name, &self.alias, now())) {
+            if let Err(error) = self.client.delete_collection(&name).await {
+                tracing::warn!(
+                    error = short(&error),
+                    collection = name,
+                    "what a stopped writer left cannot be removed"
+                );
+            }
+        }
     }
 
     async fn metadata_of(&self, collection: &str) -> Result<serde_json::Value, EngineError> {
@@ -403,9 +426,7 @@ impl ReplyStore for ServerStore {
         check_change(self, &contents, &change)?;
         let now = now();
         for must in rubbish(&contents, now) {
-            let request = DeletePointsBuilder::new(&collection).points(filter(&must)).wait(true);
-            let doing = "removing what does not count any more";
-            self.patiently(doing, || self.client.delete_points(request.clone())).await?;
+            self.remove(&collection, &must).await?;
         }
         self.insert_replies(&collection, &contents.model_id, &change.replies, change.release).await?;
         self.switch(&collection, contents.after(&change, now), "switching to the new release").await
@@ -454,6 +475,20 @@ impl ReplyStore for ServerStore {
         Ok(())
     }
 
+    async fn forget(&self, kept: Duration) -> Result<(), EngineError> {
+        let (collection, contents) = self.filled().await?;
+        let Some(newest) = contents.retired.iter().map(|retired| retired.at).max() else { return Ok(()) };
+        let left = newest + i64::try_from(kept.as_millis()).unwrap_or(i64::MAX) - now();
+        tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(kept)).await;
+        for Retired { release, at, entries } in &contents.retired {
+            for entries in entries.chunks(NAMED) {
+                let some = Retired { release: *release, at: *at, entries: entries.to_vec() };
+                self.remove(&collection, &out_of_use(&some)).await?;
+            }
+        }
+        self.switch(&collection, Contents { retired: Vec::new(), ..contents }, "noting what was removed").await
+    }
+
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
         let (collection, contents) = self.filled().await?;
         self.switch(&collection, Contents { tuning: Some(tuning), ..contents }, "keeping the tuning").await
@@ -473,6 +508,24 @@ pub(super) struct ServerFilling {
     pub(super) progress: Progress,
     collection: String,
 }
+
+/// Whether this is a collection that was begun under an alias more than a day ago: its name ends with when that was.
+fn is_left(name: &str, alias: &str, now: i64) -> bool {
+    let Some(rest) = name.strip_prefix(alias).and_then(|rest| rest.strip_prefix('-')) else { return false };
+    let id = match rest.strip_prefix("copy-") {
+        Some(copy) => copy.split_once('-').map_or("", |(_, id)| id),
+        None => rest,
+    };
+    let begun = Uuid::parse_str(id).ok().and_then(|id| id.get_timestamp());
+    let begun = begun.map(|begun| i64::try_from(begun.to_unix().0).unwrap_or(i64::MAX) * 1000);
+    begun.is_some_and(|begun| now - begun > LEFT_MILLISECONDS)
+}
+
+/// Nobody writes a collection for so long.
+const LEFT_MILLISECONDS: i64 = 24 * 60 * 60 * 1000;
+
+/// Entries that one request names.
+const NAMED: usize = 10_000;
 
 /// How often something is tried.
 const TRIES: usize = 5;
@@ -554,4 +607,27 @@ fn request(alias: &str, query: &SearchQuery, terms: Terms, points: usize, filter
         ),
     };
     Some(request.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stopped_writer_left_is_known_by_its_name() {
+        let id = Uuid::now_v7();
+        let (now, hour) = (now(), 60 * 60 * 1000);
+        for (name, left) in [
+            (format!("shop-{id}"), true),
+            (format!("shop-copy-0123456789ab-{}", id.simple()), true),
+            (format!("other-{id}"), false),
+            (format!("shop-two-{id}"), false),
+            ("shop-made-by-somebody".to_owned(), false),
+            (format!("shop-{}", Uuid::from_u128(7)), false),
+            ("shop".to_owned(), false),
+        ] {
+            assert_eq!(is_left(&name, "shop", now + 25 * hour), left, "{name}");
+            assert!(!is_left(&name, "shop", now + 23 * hour), "{name}");
+        }
+    }
 }

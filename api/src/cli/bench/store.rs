@@ -55,7 +55,8 @@ struct Searched {
     open_ms: f64,
     /// Resident memory when nothing was asked yet, of which the model is a part.
     opened_mib: f64,
-    /// Resident memory at the end, and the part of it that no file backs.
+    /// Resident memory after all searches but the exact ones that recall is measured by, which read every vector; and the part of
+    /// it that no file backs.
     resident_mib: f64,
     anonymous_mib: f64,
     /// Share of the ten nearest by exact search that the search graph finds.
@@ -162,12 +163,12 @@ async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> 
         let understood = engine.understand(vec![text.clone()]).await?;
         asked.extend(understood.iter().map(|understanding| engine.query(understanding, text, Method::Fused)));
     }
-    let recall_at_10 = recall(&engine, &asked[..flags.questions]).await?;
     let first = first_time(&engine, &asked).await?;
     let alone = latency(&engine, &asked, 1, flags.seconds).await?;
     let together = latency(&engine, &asked, flags.callers, flags.seconds).await?;
     let writing = if flags.writes > 0 { Some(while_writing(&engine, &asked, flags).await?) } else { None };
     let (resident_mib, anonymous_mib) = (status_mib("VmRSS"), status_mib("RssAnon"));
+    let recall_at_10 = recall(&engine, &asked[..flags.questions]).await?;
     engine.close().await;
     let searched =
         Searched { open_ms, opened_mib, resident_mib, anonymous_mib, recall_at_10, first, alone, together, writing };

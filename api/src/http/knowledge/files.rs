@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::AppState;
@@ -107,6 +108,9 @@ pub(in super::super) struct ExportQuery {
     drafts: Option<bool>,
 }
 
+/// One at a time: a file takes several times the memory of the knowledge while it is made.
+static EXPORTS: Semaphore = Semaphore::const_new(1);
+
 /// Export the knowledge as a file
 #[utoipa::path(
     get, path = "/v1/knowledge/export", tag = "knowledge", params(ExportQuery), security(("api_key" = [])),
@@ -121,11 +125,16 @@ pub(in super::super) async fn export(
     ApiQuery(query): ApiQuery<ExportQuery>,
 ) -> Result<Response, ApiError> {
     let format = checked_format(&query.format)?;
+    let turn = EXPORTS.acquire().await;
     let entries = state.base().entries(query.drafts.unwrap_or(false)).await?;
-    let bytes = tokio::task::spawn_blocking(move || knowledge::to_bytes(format, &entries))
-        .await
-        .map_err(|error| ApiError::Internal(format!("a knowledge file was not written: {error}")))?
-        .map_err(|problems| ApiError::BadKnowledge(problems.into_iter().map(|problem| problem.message).collect()))?;
+    let bytes = tokio::task::spawn_blocking(move || {
+        // Until it is made, also where nobody waits for it any more.
+        let _turn = turn;
+        knowledge::to_bytes(format, &entries)
+    })
+    .await
+    .map_err(|error| ApiError::Internal(format!("a knowledge file was not written: {error}")))?
+    .map_err(|problems| ApiError::BadKnowledge(problems.into_iter().map(|problem| problem.message).collect()))?;
     let name = format!("attachment; filename=\"knowledge.{}\"", query.format);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

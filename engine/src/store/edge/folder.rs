@@ -3,16 +3,25 @@
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use qdrant_edge::JsonPath;
 
-use super::super::Contents;
-use crate::EngineError;
+use super::super::{Contents, StoredReply};
+use crate::{EngineError, KnowledgeEntry};
 
-/// What so many more wordings take: vectors and payloads are written about twice, in the log and in segments.
-pub(super) fn space_for(contents: &Contents, replies: usize) -> u64 {
-    2 * (replies * (4 * contents.dimension + 8192)) as u64
+/// What so many more wordings take, together with `bytes` of long answers: vectors and payloads are written about twice, in the log
+/// and in segments.
+pub(super) fn space_for(contents: &Contents, wordings: usize, bytes: usize) -> u64 {
+    2 * (wordings * (4 * contents.dimension + 8192) + bytes) as u64
+}
+
+/// Bytes of the texts of wordings: each is kept with its whole entry.
+pub(super) fn bytes_of(replies: &[StoredReply]) -> usize {
+    let variants = |entry: &KnowledgeEntry| entry.variants.iter().map(|variant| variant.answer.len()).sum::<usize>();
+    let similar = |entry: &KnowledgeEntry| entry.similar_questions.iter().map(String::len).sum::<usize>();
+    replies.iter().map(|StoredReply { entry, .. }| entry.answer.len() + variants(entry) + similar(entry)).sum()
 }
 
 /// What a shard takes on disk before it holds anything: its log and its first pages, with room to spare.
@@ -89,6 +98,23 @@ pub(super) fn lock(path: &Path, root: &Path) -> Result<File, EngineError> {
     }
 }
 
+/// The lock of whoever writes. Others hold it for moments, while they tidy up; so it is waited for.
+pub(super) fn lock_to_write(root: &Path) -> Result<File, EngineError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match lock(&root.join(WRITING), root) {
+            Err(EngineError::StoreInUse { .. }) if Instant::now() < until => std::thread::sleep(PAUSE),
+            locked => return locked,
+        }
+    }
+}
+
+/// File that is locked by whoever writes.
+const WRITING: &str = "writing.lock";
+/// How long the lock is waited for, and how long until it is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+
 pub(super) fn current_name(root: &Path) -> Result<Option<String>, EngineError> {
     match std::fs::read_to_string(root.join("current")) {
         Ok(name) => Ok(Some(name.trim().to_owned())),
@@ -118,7 +144,7 @@ pub(super) fn sync_folder(_: &Path) -> std::io::Result<()> {
 /// Removes generations that are neither current nor open anywhere. What cannot be removed now is removed next time.
 pub(super) fn remove_old(root: &Path) {
     // Nobody makes another generation current meanwhile.
-    let Ok(_writing) = lock(&root.join("writing.lock"), root) else { return };
+    let Ok(_writing) = lock(&root.join(WRITING), root) else { return };
     let (Ok(current), Ok(entries)) = (current_name(root), std::fs::read_dir(root)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -16,13 +16,15 @@ mod search;
 
 use std::{
     fs::File,
+    num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use folder::{
-    FIXED_BYTES, OPEN_BYTES, as_json, blocking, current_name, damaged, enough_space, failed, json_path, lock,
-    read_contents, remove_old, shorten_log, space_for, sync_folder, write_synced,
+    FIXED_BYTES, OPEN_BYTES, as_json, blocking, bytes_of, current_name, damaged, enough_space, failed, json_path, lock,
+    lock_to_write, read_contents, remove_old, shorten_log, space_for, sync_folder, write_synced,
 };
 use qdrant_edge::{
     CountRequest, CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
@@ -32,13 +34,14 @@ use qdrant_edge::{
     WithPayloadInterface, WithVector,
 };
 use search::{filter, found, payload, request, vectors};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
     Candidate, Change, Contents, DENSE, POINTS, QUANTIZED_FROM, ReplyStore, SPARSE, Scope, SearchQuery, StoredPoint,
     StoredReply, check_change, check_model,
     copy::Progress,
-    group,
+    group, is_same_model,
     points::{INTEGER_FIELDS, KEYWORD_FIELDS, Must, conditions, current, later, out_of_use, rubbish},
 };
 use crate::{EngineError, clock::now, ranking::Tuning};
@@ -48,6 +51,9 @@ pub struct EdgeStore {
     root: PathBuf,
     current: RwLock<Option<Arc<Generation>>>,
     looking: tokio::sync::Mutex<()>,
+    /// One for each search that runs. Many at once take time from each other, and some are very late; two for each core keep it
+    /// busy while one hands over to the next.
+    turns: Arc<Semaphore>,
 }
 
 /// An open generation. Its lock lasts as long as it.
@@ -77,7 +83,7 @@ impl EdgeStore {
                 .map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
             let current = Generation::open_current(&root)?.map(Arc::new);
             remove_old(&root);
-            Ok(Self { root, current: RwLock::new(current), looking: tokio::sync::Mutex::default() })
+            Ok(Self::new(root, current))
         })
         .await
     }
@@ -91,9 +97,15 @@ impl EdgeStore {
         blocking(move || {
             std::fs::create_dir_all(&root)
                 .map_err(|error| failed(&root, format!("cannot make the folder: {error}")))?;
-            Ok(Self { root, current: RwLock::new(None), looking: tokio::sync::Mutex::default() })
+            Ok(Self::new(root, None))
         })
         .await
+    }
+
+    fn new(root: PathBuf, current: Option<Arc<Generation>>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let (current, turns) = (RwLock::new(current), Arc::new(Semaphore::new(2 * cores)));
+        Self { root, current, looking: tokio::sync::Mutex::default(), turns }
     }
 
     async fn remove_old(&self) -> Result<(), EngineError> {
@@ -143,7 +155,7 @@ impl ReplyStore for EdgeStore {
         };
         check_change(self, &generation.contents(), &change)?;
         blocking(move || {
-            let _writing = lock(&root.join("writing.lock"), &root)?;
+            let _writing = lock_to_write(&root)?;
             if current_name(&root)?.as_ref() != Some(&generation.name) {
                 return Err(failed(&root, "another process has filled it anew meanwhile; try again".into()));
             }
@@ -159,10 +171,16 @@ impl ReplyStore for EdgeStore {
         entries: usize,
         scope: &Scope,
     ) -> Result<Vec<Candidate>, EngineError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
         let Some(generation) = self.current() else { return Ok(Vec::new()) };
         check_model(self, Some(&generation.contents()), model_id)?;
         let (root, query, scope) = (self.root.clone(), query.clone(), scope.clone());
-        blocking(move || generation.search(&query, entries, &scope).map_err(|message| failed(&root, message))).await
+        blocking(move || {
+            // Until the search is over, also where nobody waits for it any more.
+            let _turn = turn;
+            generation.search(&query, entries, &scope).map_err(|message| failed(&root, message))
+        })
+        .await
     }
 
     async fn page(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredPoint>, EngineError> {
@@ -178,10 +196,15 @@ impl ReplyStore for EdgeStore {
         }
         let root = self.root.clone();
         blocking(move || {
-            let _writing = lock(&root.join("writing.lock"), &root)?;
+            let _writing = lock_to_write(&root)?;
             generation.tidy(&root)
         })
         .await
+    }
+
+    /// It is removed at once: nobody but this process searches here.
+    async fn forget(&self, _kept: Duration) -> Result<(), EngineError> {
+        Ok(())
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
@@ -190,7 +213,7 @@ impl ReplyStore for EdgeStore {
             return Err(failed(&root, "it is empty; fill it first with `yingda index FILE`".into()));
         };
         blocking(move || {
-            let _writing = lock(&root.join("writing.lock"), &root)?;
+            let _writing = lock_to_write(&root)?;
             generation.keep_tuning(&root, tuning)
         })
         .await
@@ -209,7 +232,7 @@ impl ReplyStore for EdgeStore {
             Some(name) => {
                 let found = read_contents(&root.join(&name), &root)?.model_id;
                 // Before it is opened: whoever loads that model wants to open it.
-                if found != wanted {
+                if !is_same_model(&found, &wanted) {
                     return Err(EngineError::StoreOfAnotherModel { store, found, wanted });
                 }
                 Generation::open_current(&root)
@@ -244,7 +267,7 @@ impl EdgeStore {
     pub(super) async fn begin(&self, contents: &Contents, key: &str) -> Result<EdgeFilling, EngineError> {
         let (root, folder) = (self.root.clone(), self.root.join(format!("copy-{key}")));
         let (dimension, wordings) = (contents.dimension, contents.wordings);
-        enough_space(&root, FIXED_BYTES + space_for(contents, wordings))?;
+        enough_space(&root, FIXED_BYTES + space_for(contents, wordings, 0))?;
         blocking(move || {
             let io = |error: std::io::Error| failed(&root, format!("cannot be written: {error}"));
             std::fs::create_dir_all(&folder).map_err(io)?;
@@ -287,7 +310,7 @@ impl EdgeStore {
     pub(super) async fn finish(&self, filling: EdgeFilling, contents: Contents) -> Result<(), EngineError> {
         let root = self.root.clone();
         let generation = blocking(move || {
-            let _writing = lock(&root.join("writing.lock"), &root)?;
+            let _writing = lock_to_write(&root)?;
             let io = |error: std::io::Error| failed(&root, format!("cannot be written: {error}"));
             let EdgeFilling { folder, shard, _in_use, .. } = filling;
             finish(&root, &shard)?;
@@ -362,7 +385,7 @@ impl Generation {
     fn apply(&self, root: &Path, change: &Change) -> Result<(), EngineError> {
         let text = |error: qdrant_edge::OperationError| failed(root, format!("cannot be written: {error}"));
         let contents = self.contents();
-        enough_space(root, OPEN_BYTES + space_for(&contents, change.replies.len()))?;
+        enough_space(root, OPEN_BYTES + space_for(&contents, change.replies.len(), bytes_of(&change.replies)))?;
         let now = now();
         let mut was_clean = false;
         self.set(|state| was_clean = std::mem::replace(&mut state.clean, false));
@@ -404,8 +427,8 @@ impl Generation {
     }
 
     fn write(root: &Path, contents: Contents, replies: &[StoredReply]) -> Result<Self, EngineError> {
-        let _writing = lock(&root.join("writing.lock"), root)?;
-        enough_space(root, FIXED_BYTES + space_for(&contents, replies.len()))?;
+        let _writing = lock_to_write(root)?;
+        enough_space(root, FIXED_BYTES + space_for(&contents, replies.len(), bytes_of(replies)))?;
         let io = |error: std::io::Error| failed(root, format!("cannot be written: {error}"));
         let folder = tempfile::Builder::new().prefix("gen-").rand_bytes(12).tempdir_in(root).map_err(io)?;
         let in_use = lock(&folder.path().join("in-use.lock"), root)?;
