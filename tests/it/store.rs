@@ -834,6 +834,34 @@ async fn a_writer_waits_for_whoever_tidies_up() {
     done.join().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_who_comes_late_writes_over_no_later_release() {
+    let folder = TempDir::new().unwrap();
+    let store = Arc::new(open(&edge(folder.path())).await);
+    fill(&store, vec![reply("甲", at_cosine(0.9))]).await;
+    let first = store.contents().await.unwrap().unwrap();
+    for round in 1..6 {
+        let late = std::fs::File::create(folder.path().join("replies/writing.lock")).unwrap();
+        late.try_lock().unwrap();
+        let writing: Vec<_> = [2 * round + 1, 2 * round]
+            .map(|release| {
+                let (store, answer) = (Arc::clone(&store), release.to_string());
+                let change = change(&first, release, vec![answering("甲", &answer, 0.9)], &["甲"]);
+                tokio::spawn(async move { store.apply(change).await })
+            })
+            .into();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(late);
+        for written in writing {
+            if let Err(error) = written.await.unwrap() {
+                assert!(error.to_string().contains("is there already"), "{error}");
+            }
+        }
+        assert_eq!(store.contents().await.unwrap().unwrap().release, 2 * round + 1);
+        assert_eq!(search(&store, 5, TODAY).await[0].answer, (2 * round + 1).to_string());
+    }
+}
+
 #[tokio::test]
 async fn a_refresh_finds_what_another_process_wrote() {
     let folder = TempDir::new().unwrap();

@@ -336,12 +336,12 @@ impl ReplyStore for Store {
 }
 
 /// A change must fit what is there.
-fn check_change(store: &impl ReplyStore, contents: &Contents, change: &Change) -> Result<(), EngineError> {
+fn check_change(store: String, contents: &Contents, change: &Change) -> Result<(), EngineError> {
     if change.release > contents.release {
         return Ok(());
     }
     Err(EngineError::Store {
-        store: store.describe(),
+        store,
         message: format!(
             "release {} cannot be written: release {} is there already; somebody else changed the store, try again",
             change.release, contents.release

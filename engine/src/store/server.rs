@@ -423,12 +423,14 @@ impl ReplyStore for ServerStore {
 
     async fn apply(&self, change: Change) -> Result<(), EngineError> {
         let (collection, contents) = self.filled().await?;
-        check_change(self, &contents, &change)?;
+        check_change(self.describe(), &contents, &change)?;
         let now = now();
         for must in rubbish(&contents, now) {
             self.remove(&collection, &must).await?;
         }
         self.insert_replies(&collection, &contents.model_id, &change.replies, change.release).await?;
+        // Somebody may have given this release up and published another one.
+        check_change(self.describe(), &self.filled().await?.1, &change)?;
         self.switch(&collection, contents.after(&change, now), "switching to the new release").await
     }
 

@@ -102,11 +102,16 @@ pub(super) fn lock(path: &Path, root: &Path) -> Result<File, EngineError> {
 pub(super) fn lock_to_write(root: &Path) -> Result<File, EngineError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match lock(&root.join(WRITING), root) {
+        match try_lock_to_write(root) {
             Err(EngineError::StoreInUse { .. }) if Instant::now() < until => std::thread::sleep(PAUSE),
             locked => return locked,
         }
     }
+}
+
+/// As [`lock_to_write`], without waiting.
+pub(super) fn try_lock_to_write(root: &Path) -> Result<File, EngineError> {
+    lock(&root.join(WRITING), root)
 }
 
 /// File that is locked by whoever writes.
@@ -144,7 +149,7 @@ pub(super) fn sync_folder(_: &Path) -> std::io::Result<()> {
 /// Removes generations that are neither current nor open anywhere. What cannot be removed now is removed next time.
 pub(super) fn remove_old(root: &Path) {
     // Nobody makes another generation current meanwhile.
-    let Ok(_writing) = lock(&root.join(WRITING), root) else { return };
+    let Ok(_writing) = try_lock_to_write(root) else { return };
     let (Ok(current), Ok(entries)) = (current_name(root), std::fs::read_dir(root)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -24,7 +24,7 @@ use std::{
 
 use folder::{
     FIXED_BYTES, OPEN_BYTES, as_json, blocking, bytes_of, current_name, damaged, enough_space, failed, json_path, lock,
-    lock_to_write, read_contents, remove_old, shorten_log, space_for, sync_folder, write_synced,
+    lock_to_write, read_contents, remove_old, shorten_log, space_for, sync_folder, try_lock_to_write, write_synced,
 };
 use qdrant_edge::{
     CountRequest, CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
@@ -153,9 +153,11 @@ impl ReplyStore for EdgeStore {
         let Some(generation) = self.current() else {
             return Err(failed(&root, "it is empty; fill it first with `yingda index FILE`".into()));
         };
-        check_change(self, &generation.contents(), &change)?;
+        let name = self.describe();
         blocking(move || {
             let _writing = lock_to_write(&root)?;
+            // Now that nobody else writes.
+            check_change(name, &generation.contents(), &change)?;
             if current_name(&root)?.as_ref() != Some(&generation.name) {
                 return Err(failed(&root, "another process has filled it anew meanwhile; try again".into()));
             }
@@ -196,7 +198,8 @@ impl ReplyStore for EdgeStore {
         }
         let root = self.root.clone();
         blocking(move || {
-            let _writing = lock_to_write(&root)?;
+            // Whoever writes may take long; it is tried again.
+            let Ok(_writing) = try_lock_to_write(&root) else { return Ok(()) };
             generation.tidy(&root)
         })
         .await
