@@ -315,14 +315,17 @@ impl ServerStore {
             self.client.delete_collection(&old).await.map_err(self.failed("removing the old collection"))?;
         }
         self.know(Some((collection.to_owned(), contents)));
-        self.remove_left(collection).await;
+        self.remove_left().await;
         Ok(())
     }
 
-    /// Removes collections of ours that writers left who were stopped long ago. What cannot be removed now is removed next time.
-    async fn remove_left(&self, current: &str) {
+    /// Removes collections of ours that writers left who were stopped long ago, and never one that a name leads to. What cannot be
+    /// removed now is removed next time.
+    async fn remove_left(&self) {
+        let Ok(aliases) = self.client.list_aliases().await else { return };
         let Ok(there) = self.client.list_collections().await else { return };
-        let left = there.collections.into_iter().map(|collection| collection.name).filter(|name| name != current);
+        let served = |name: &String| aliases.aliases.iter().any(|alias| alias.collection_name == *name);
+        let left = there.collections.into_iter().map(|collection| collection.name).filter(|name| !served(name));
         for name in left.filter(|name| is_left(name, &self.alias, now())) {
             if let Err(error) = self.client.delete_collection(&name).await {
                 tracing::warn!(
