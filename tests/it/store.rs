@@ -9,10 +9,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use qdrant_client::Qdrant;
+use qdrant_client::{
+    Qdrant,
+    qdrant::{
+        CreateAliasBuilder, CreateCollectionBuilder, Distance, Modifier, SparseVectorParamsBuilder,
+        SparseVectorsConfigBuilder, VectorParamsBuilder, VectorsConfigBuilder,
+    },
+};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use yingda_engine::{
@@ -649,6 +655,42 @@ async fn searches_during_a_replacement_see_one_whole_content(store: Store) {
     }
 }
 
+/// Collections that begin with the store's name stay where something leads to them, somebody may still be writing them, or they
+/// are another store's; the rest was left by writers who were stopped.
+async fn what_stopped_writers_left_at_a_server_goes(config: &StoreConfig) {
+    let StoreConfig::Server { url, api_key, collection: alias, .. } = config else { panic!("no server") };
+    let client = Qdrant::from_url(url).api_key(api_key.clone()).skip_compatibility_check().build().unwrap();
+    let begun = |hours: u64| {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - hours * 3600;
+        uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0))
+    };
+    let left = [format!("{alias}-{}", begun(25)), format!("{alias}-copy-0123456789abcdef-{}", begun(30).simple())];
+    let served = format!("{alias}-{}", begun(48));
+    let kept =
+        [served.clone(), format!("{alias}-{}", begun(23)), format!("{alias}-b-{}", begun(48)), format!("{alias}b")];
+    for name in left.iter().chain(&kept) {
+        let mut dense = VectorsConfigBuilder::default();
+        dense.add_named_vector_params("meaning", VectorParamsBuilder::new(4, Distance::Cosine));
+        let mut sparse = SparseVectorsConfigBuilder::default();
+        sparse.add_named_vector_params("words", SparseVectorParamsBuilder::default().modifier(Modifier::Idf));
+        let request = CreateCollectionBuilder::new(name).vectors_config(dense).sparse_vectors_config(sparse);
+        client.create_collection(request).await.unwrap();
+    }
+    client.create_alias(CreateAliasBuilder::new(&served, format!("{alias}-old"))).await.unwrap();
+    let store = open(config).await;
+    fill(&store, vec![reply("甲", at_cosine(0.9))]).await;
+    assert_eq!(ids(&search(&store, 10, TODAY).await), ["甲"]);
+    let there = client.list_collections().await.unwrap().collections;
+    let there: BTreeSet<String> = there.into_iter().map(|collection| collection.name).collect();
+    for name in &left {
+        assert!(!there.contains(name), "{name} was left long ago");
+    }
+    for name in &kept {
+        assert!(there.contains(name), "{name} is somebody's");
+        client.delete_collection(name).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_this_process() {
     let folder = TempDir::new().unwrap();
@@ -662,6 +704,7 @@ async fn at_a_stand_in_for_a_server() {
     let config = at(&stand_in, Some(KEY));
     suite(async || open(&config).await).await;
     assert_eq!(stand_in.collections().len(), 1, "only the current collection must be left");
+    what_stopped_writers_left_at_a_server_goes(&config).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -672,6 +715,7 @@ async fn at_a_real_server() {
     };
     let config = server.config();
     suite(async || open(&config).await).await;
+    what_stopped_writers_left_at_a_server_goes(&config).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -27,8 +27,6 @@ const MOVES: Duration = Duration::from_millis(500);
 const LOOKS: Duration = Duration::from_millis(500);
 /// Every how many looks it also sees to what somebody left open.
 const SETTLES: u32 = 10;
-/// How long another replica may still be searching the release before.
-const GONE: Duration = Duration::from_secs(10);
 /// From so many changes on, if they are a quarter of all, everything is written anew.
 const MANY_CHANGES: usize = 1_000;
 
@@ -407,7 +405,7 @@ impl KnowledgeBase {
         self.engine.publish(begun.release, &changed, &removed, begun.counts, progress).await?;
         // Until they are gone, every search names them.
         if begun.changes > MANY_CHANGES
-            && let Err(error) = self.engine.forget(GONE).await
+            && let Err(error) = self.engine.forget().await
         {
             tracing::warn!(%error, release = begun.release, "what a large release put out of use stays until the next one");
         }

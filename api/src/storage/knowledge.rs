@@ -364,7 +364,8 @@ impl Tx {
         rows.iter().map(version).collect()
     }
 
-    /// Puts a version behind all others of its entry, as `draft` or `writing`. A draft takes the place of an earlier one.
+    /// Puts a version behind all others of its entry, as `draft` or `writing`. A draft takes the place of an earlier one. Its
+    /// number.
     ///
     /// # Errors
     ///
@@ -376,30 +377,10 @@ impl Tx {
         note: &str,
         in_writing: Option<i64>,
     ) -> Result<i64, StorageError> {
-        if in_writing.is_none() {
-            self.discard_draft(&new.entry_id).await?;
-        }
-        let sql = "SELECT COALESCE(MAX(version), 0) + 1 FROM knowledge_versions WHERE entry_id = $1";
-        let number: i64 = sqlx::query(sql).bind(&new.entry_id).fetch_one(self.connection()).await?.try_get(0)?;
-        sqlx::query(
-            "INSERT INTO knowledge_versions (entry_id, version, state, body, wordings, author, note, created_at, from_release) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(&new.entry_id)
-        .bind(number)
-        .bind(if in_writing.is_some() { "writing" } else { "draft" })
-        .bind(new.body.as_deref())
-        .bind(new.wordings)
-        .bind(author)
-        .bind(note)
-        .bind(now())
-        .bind(in_writing)
-        .execute(self.connection())
-        .await?;
-        Ok(number)
+        Ok(self.add_versions(std::slice::from_ref(new), author, note, in_writing).await?[0])
     }
 
-    /// As [`Tx::add_version`], for many entries, each of them once.
+    /// As [`Tx::add_version`], for many entries, each of them once. The numbers in their order.
     ///
     /// # Errors
     ///
@@ -410,10 +391,11 @@ impl Tx {
         author: &str,
         note: &str,
         in_writing: Option<i64>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Vec<i64>, StorageError> {
         const COLUMNS: [&str; 9] =
             ["entry_id", "version", "state", "body", "wordings", "author", "note", "created_at", "from_release"];
         let at = now();
+        let mut numbers = Vec::with_capacity(new.len());
         for some in new.chunks(AT_ONCE) {
             let ids = || some.iter().map(|version| version.entry_id.as_str());
             if in_writing.is_none() {
@@ -429,6 +411,7 @@ impl Tx {
             let last: HashMap<String, i64> = last.collect::<Result<_, StorageError>>()?;
             let row = |new: &NewVersion| {
                 let number = last.get(&new.entry_id).copied().unwrap_or(0) + 1;
+                numbers.push(number);
                 let state = if in_writing.is_some() { "writing" } else { "draft" };
                 vec![
                     new.entry_id.as_str().into(),
@@ -444,7 +427,7 @@ impl Tx {
             };
             self.add_rows("knowledge_versions", &COLUMNS, some.iter().map(row).collect()).await?;
         }
-        Ok(())
+        Ok(numbers)
     }
 
     /// Gives a draft up. Whether there was one.

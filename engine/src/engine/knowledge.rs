@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 use super::Engine;
 use crate::{
     EngineError, KnowledgeEntry, ModelInfo,
-    store::{Change, Contents, ReplyStore, StoredReply, check_model, is_same_model},
+    store::{Change, Contents, KEPT, ReplyStore, StoredReply, check_model, is_same_model},
     terms::Terms,
 };
 
@@ -117,12 +117,13 @@ impl Engine {
         self.0.store.tidy().await
     }
 
-    /// Removes what the last releases put out of use, once each of them has been current for `kept`: see [`ReplyStore::forget`].
+    /// Removes what the last releases put out of use, once nobody can still be searching the release before: see
+    /// [`ReplyStore::forget`].
     ///
     /// # Errors
     /// When the store fails; nothing is lost then.
-    pub async fn forget(&self, kept: Duration) -> Result<(), EngineError> {
-        self.0.store.forget(kept).await
+    pub async fn forget(&self) -> Result<(), EngineError> {
+        self.0.store.forget(KEPT).await
     }
 
     /// All entries of the release that is served, by id.

@@ -1,6 +1,6 @@
 //! What a store holds: of which model, in which release, and what makes the next one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,12 +147,13 @@ pub struct Retired {
 impl Retired {
     /// Whether nobody can still be searching the release before.
     pub(super) fn is_over(&self, now: i64) -> bool {
-        now - self.at > KEPT_MILLISECONDS
+        Duration::from_millis(u64::try_from(now - self.at).unwrap_or(0)) > KEPT
     }
 }
 
-/// How long points stay that do not count any more. A replica looks for a new release far more often.
-const KEPT_MILLISECONDS: i64 = 10_000;
+/// How long points stay that do not count any more: another process may still be searching the release before. A replica looks
+/// for a new release far more often.
+pub(crate) const KEPT: Duration = Duration::from_secs(10);
 
 /// What makes the next release of the current one.
 #[derive(Clone, Debug, PartialEq)]

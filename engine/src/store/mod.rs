@@ -14,6 +14,7 @@ mod server;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+pub(crate) use contents::KEPT;
 pub use contents::{Change, Contents, FORMAT, Retired};
 pub use copy::Copied;
 pub use edge::EdgeStore;
