@@ -256,16 +256,18 @@ impl Chats {
     pub fn fold_rare_intents(&self, min: usize, other: &str) -> Result<(Chats, BTreeMap<String, usize>)> {
         let mut rare = self.count_by("intent")?;
         rare.retain(|intent, count| *count < min && intent != other);
-        let folded: StringChunked = self
-            .frame
-            .column("intent")?
-            .str()?
-            .iter()
-            .map(|intent| intent.map(|intent| if rare.contains_key(intent) { other } else { intent }))
-            .collect();
+        let folded = self.fold_intents(|intent| rare.contains_key(intent), other)?;
+        Ok((folded, rare))
+    }
+
+    /// The same rows, where each intent that is `rare` has become `other`.
+    pub fn fold_intents(&self, rare: impl Fn(&str) -> bool, other: &str) -> Result<Chats> {
+        let intents = self.frame.column("intent")?.str()?;
+        let folded: StringChunked =
+            intents.iter().map(|intent| intent.map(|intent| if rare(intent) { other } else { intent })).collect();
         let mut frame = self.frame.clone();
         frame.with_column(folded.with_name("intent".into()).into_column())?;
-        Ok((Chats { frame, problems: self.problems.clone() }, rare))
+        Ok(Chats { frame, problems: self.problems.clone() })
     }
 
     /// The rows where `keep` is true; it has one value a row. What stood in the way of reading is not carried along.

@@ -21,11 +21,13 @@ pub(crate) struct Records<'a> {
     separator: u8,
     at: usize,
     line: u64,
+    /// A carriage return alone ends a line: in a text without any line feed, as old spreadsheets of the Mac write it.
+    returns: bool,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn new(text: &'a str, separator: u8) -> Self {
-        Records { text, separator, at: 0, line: 1 }
+        Records { text, separator, at: 0, line: 1, returns: !text.contains('\n') }
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -39,6 +41,7 @@ impl<'a> Records<'a> {
             (Some(b'\n'), _) => Some(1),
             (Some(b'\r'), Some(b'\n')) => Some(2),
             (Some(b'\r'), None) => Some(1),
+            (Some(b'\r'), _) if self.returns => Some(1),
             _ => None,
         }
     }
@@ -80,7 +83,8 @@ impl<'a> Records<'a> {
     /// Goes on at the line after the one that holds `at`.
     fn skip_line(&mut self, at: usize) {
         let rest = &self.text.as_bytes()[at..];
-        self.at = rest.iter().position(|&byte| byte == b'\n').map_or(self.text.len(), |length| at + length + 1);
+        let end = if self.returns { b'\r' } else { b'\n' };
+        self.at = rest.iter().position(|&byte| byte == end).map_or(self.text.len(), |length| at + length + 1);
         self.line += 1;
     }
 }

@@ -1,7 +1,7 @@
 //! The files of a model folder, and writing one so that it is there whole or not at all.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -111,6 +111,23 @@ pub struct IntentGuarantee {
     pub rows: usize,
 }
 
+/// Intents with too few messages to be learnt, which became one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoldedIntents {
+    /// What they became.
+    pub into: String,
+    /// Their names.
+    pub rare: BTreeSet<String>,
+}
+
+impl FoldedIntents {
+    /// The name under which an intent was learnt.
+    pub fn name<'a>(&'a self, intent: &'a str) -> &'a str {
+        if self.rare.contains(intent) { &self.into } else { intent }
+    }
+}
+
 /// `yingda.json`: what serving needs besides weights, configuration and tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +157,9 @@ pub struct ModelSettings {
     pub guarantee: Option<Guarantee>,
     /// SHA-256 over the training messages and their labels, after cleaning.
     pub data_fingerprint: String,
+    /// Rare intents that were learnt as another one, and that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folded: Option<FoldedIntents>,
     /// Program and version that wrote the folder.
     pub created_by: String,
 }

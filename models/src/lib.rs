@@ -25,8 +25,8 @@ pub use checkpoint::{LoadReport, read_checkpoint};
 pub use encoder::{BertConfig, Encoder, HiddenAct, Mode, ServingPrecision};
 pub use error::ModelError;
 pub use folder::{
-    Guarantee, IntentGuarantee, Labels, MODEL_FILES, ModelSettings, Pooling, Precision, Temperatures, Thresholds,
-    fingerprint, replace_folder,
+    FoldedIntents, Guarantee, IntentGuarantee, Labels, MODEL_FILES, ModelSettings, Pooling, Precision, Temperatures,
+    Thresholds, fingerprint, replace_folder,
 };
 pub use heads::Heads;
 pub use hub::resolve_base;

@@ -121,17 +121,23 @@ impl MultiTaskModel {
         Ok((Self { encoder, heads, lexical: None, variables, weights, device: device.clone() }, report))
     }
 
-    /// A trainable model from a Hugging Face BERT folder; heads are taken if the folder has fitting ones, else drawn.
+    /// A trainable model from a Hugging Face BERT folder, its heads drawn. It is trained with `dropout`, or without one with what the
+    /// folder says.
     ///
     /// # Errors
     /// When anything but a head is missing, or the folder is not usable.
     pub fn from_base(
         folder: &Path,
         labels: &Labels,
+        dropout: Option<f64>,
         seed: u64,
         device: &Device,
     ) -> Result<(Self, LoadReport), ModelError> {
-        let config = read_config(folder)?;
+        let mut config = read_config(folder)?;
+        if let Some(dropout) = dropout {
+            config.hidden_dropout_prob = dropout;
+            config.classifier_dropout = None;
+        }
         let mut source = read_checkpoint(folder)?;
         source.retain(|name, _| !is_head(name));
         let parameters = Parameters::new(source, true, seed, config.initializer_range, device);

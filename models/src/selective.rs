@@ -179,7 +179,7 @@ pub fn rows_needed(max_wrong: f64, level: f64) -> f64 {
 /// hands its level on (the fallback procedure; Wiens 2003). This is exact when surer answers are not wrong more often.
 ///
 /// Rows of a session are not independent, so counts are divided by the design effect (Kish 1965, chapter 8; for exact tails Korn
-/// and Graubard 1998), measured over all answerable rows. With one message a session it is about 1 and tails are exact.
+/// and Graubard 1998), measured over all answerable rows. With one message a session it is 1 and tails are exact.
 ///
 /// With `per_intent`, every intent with twice the least rows that can pass is a group of its own and the others share one; the level is
 /// divided by the number of groups (Bonferroni). Which intents stand alone follows from how often they are said, not from
@@ -271,7 +271,13 @@ fn lowest_certified(
     (certified, nearest.map(|(counts, _)| counts))
 }
 
-/// The variance of the share of wrong rows when sessions are drawn, over that of as many independent rows; at least 1.
+/// How alike rows of a session are taken to be at least (intraclass correlation): few wrong rows say little of it, and none
+/// say nothing.
+const LEAST_ALIKE: f64 = 0.1;
+
+/// The variance of the share of wrong rows when sessions are drawn, over that of as many independent rows; at least what
+/// [`LEAST_ALIKE`] gives (Kish: `1 + (n - 1) ρ`), and larger where few sessions make it uncertain (the square of the quotient of
+/// Student's and the normal quantile, Korn and Graubard 1998). 1 where no session has two rows.
 fn design_effect(sessions: &[&[Row]]) -> f64 {
     let count = |session: &&[Row]| {
         let answerable = session.iter().filter(|row| row.step < STEPS);
@@ -283,13 +289,33 @@ fn design_effect(sessions: &[&[Row]]) -> f64 {
     if clusters < 2.0 {
         return f64::max(rows, 1.0);
     }
-    let rate = wrong / rows;
-    let independent = rate * (1.0 - rate) / rows;
-    if independent <= 0.0 {
+    // Rows in the session of a random row.
+    let together = counts.iter().map(|count| count.0 * count.0).sum::<f64>() / rows;
+    if together <= 1.0 {
         return 1.0;
     }
+    let rate = wrong / rows;
+    let independent = rate * (1.0 - rate) / rows;
     let squares: f64 = counts.iter().map(|count| (count.1 - rate * count.0).powi(2)).sum();
-    (squares * clusters / (clusters - 1.0) / (rows * rows) / independent).max(1.0)
+    let variance = squares * clusters / (clusters - 1.0) / (rows * rows);
+    let measured = if independent > 0.0 { variance / independent } else { 1.0 };
+    measured.max(1.0 + (together - 1.0) * LEAST_ALIKE) * student_over_normal(clusters - 1.0).powi(2)
+}
+
+/// The quotient of the 95 % quantiles of Student's distribution with so many degrees of freedom and of the normal one: exact
+/// for 1 and 2, else by the expansion of Fisher and Cornish (1960).
+fn student_over_normal(freedom: f64) -> f64 {
+    const NORMAL: f64 = 1.644_853_627;
+    if freedom <= 2.0 {
+        return if freedom <= 1.0 { 6.313_751_515 } else { 2.919_985_58 } / NORMAL;
+    }
+    let z = NORMAL;
+    let terms = [
+        (z.powi(3) + z) / 4.0,
+        (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0,
+        (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0,
+    ];
+    (z + terms.iter().zip(1..).map(|(term, power)| term / freedom.powi(power)).sum::<f64>()) / z
 }
 
 /// How many labelled rows like these would about do, or `None` when more rows of this kind will not help.
@@ -478,10 +504,53 @@ mod tests {
     fn rows_of_a_session_that_are_alike_count_less() {
         let alike: Vec<Vec<Row>> = (0..60).map(|s| vec![Row::new(0, 0.9, true, s % 10 == 0); 10]).collect();
         let choice = choose(&slices(&alike), &[0], BOUND, false);
-        // Wholly alike, and sessions of equal size: ten rows say as much as one, times 60/59.
-        assert!((choice.design_effect - 10.0 * 60.0 / 59.0).abs() < 1e-9, "{}", choice.design_effect);
+        // Wholly alike, and sessions of equal size: ten rows say as much as one, times 60/59, times what 59 degrees of freedom cost.
+        let freedom = (1.671_093_f64 / 1.644_854).powi(2);
+        assert!((choice.design_effect - 10.0 * 60.0 / 59.0 * freedom).abs() < 1e-4, "{}", choice.design_effect);
         let one = vec![vec![Row::new(0, 0.9, true, false); 1000]];
         assert!(!choose(&slices(&one), &[0], BOUND, false).any(), "one session is no sample");
+        let two = vec![vec![Row::new(0, 0.9, true, false); 500]; 2];
+        assert!(!choose(&slices(&two), &[0], BOUND, false).any(), "nor are two");
+    }
+
+    /// scipy.stats.t.ppf(0.95, freedom) / scipy.stats.norm.ppf(0.95).
+    #[test]
+    fn the_quotient_of_quantiles_is_that_of_the_tables() {
+        for (freedom, quantile) in
+            [(1.0, 6.313752), (2.0, 2.919986), (3.0, 2.353363), (5.0, 2.015048), (30.0, 1.697261)]
+        {
+            let found = student_over_normal(freedom) * 1.644854;
+            assert!((found - quantile).abs() < 0.01, "{freedom}: {found} against {quantile}");
+        }
+    }
+
+    /// Sessions whose error rates differ (beta-binomial, drawn from an urn), truly wrong a little more often than the bound: whatever
+    /// the size of the sessions, no more than 5 % of the draws may be certified.
+    #[test]
+    fn sessions_of_any_size_do_not_cheat_the_bound() {
+        for (count, rows, wrong, alike) in
+            [(30, 8, 0.0205, 0.3), (15, 15, 0.0205, 0.2), (11, 20, 0.0205, 0.3), (2, 130, 0.05, 0.3)]
+        {
+            let mut generator = Seeded::new(5, count as u64);
+            let both = (1.0 - alike) / alike;
+            let certified = (0..400).filter(|_| {
+                let sessions: Vec<Vec<Row>> = (0..count)
+                    .map(|_| {
+                        let mut seen = 0.0;
+                        let mut row = |before: usize| {
+                            let chance = (both * wrong + seen) / (both + before as f64);
+                            let wrong = (generator.below(1_000_000) as f64) < chance * 1e6;
+                            seen += f64::from(u8::from(wrong));
+                            Row::new(0, 1.0, true, wrong)
+                        };
+                        (0..rows).map(&mut row).collect()
+                    })
+                    .collect();
+                choose(&slices(&sessions), &[0], BOUND, false).any()
+            });
+            let share = certified.count() as f64 / 400.0;
+            assert!(share <= 0.05, "{count} sessions of {rows}: {share}");
+        }
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn lively_model(folder: &Path, activation: HiddenAct, lexical: bool) {
         context_turns: 0,
         serving: Default::default(),
         guarantee: None,
+        folded: None,
         format: 1,
         labels,
         pooling: Pooling::Mean,

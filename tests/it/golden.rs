@@ -282,7 +282,7 @@ fn token_ids_are_those_of_transformers() {
 fn base_folders_of_every_kind_load_alike() {
     let folder = golden().join("tiny-bert");
     let weights = read_checkpoint(&folder).unwrap();
-    let reference = MultiTaskModel::from_base(&folder, &labels(), 9, &Device::Cpu).unwrap();
+    let reference = MultiTaskModel::from_base(&folder, &labels(), None, 9, &Device::Cpu).unwrap();
     assert_eq!(reference.1.missing, ["intent.weight", "intent.bias", "sentiment.weight", "sentiment.bias"]);
 
     let old_names = tempfile::tempdir().unwrap();
@@ -295,7 +295,7 @@ fn base_folders_of_every_kind_load_alike() {
         })
         .collect();
     candle_core::safetensors::save(&renamed, old_names.path().join("model.safetensors")).unwrap();
-    let other = MultiTaskModel::from_base(old_names.path(), &labels(), 9, &Device::Cpu).unwrap();
+    let other = MultiTaskModel::from_base(old_names.path(), &labels(), None, 9, &Device::Cpu).unwrap();
     for (name, tensor) in reference.0.weights() {
         close(name, &flat(tensor), &flat(&other.0.weights()[name]), 0.0);
     }
@@ -304,7 +304,7 @@ fn base_folders_of_every_kind_load_alike() {
     cut.remove("bert.encoder.layer.1.output.dense.weight");
     candle_core::safetensors::save(&cut, old_names.path().join("model.safetensors")).unwrap();
     let Err(ModelError::Weights { message, .. }) =
-        MultiTaskModel::from_base(old_names.path(), &labels(), 9, &Device::Cpu)
+        MultiTaskModel::from_base(old_names.path(), &labels(), None, 9, &Device::Cpu)
     else {
         panic!("an encoder weight is missing and nothing was said");
     };

@@ -80,7 +80,17 @@ fn thresholds_are_certified_or_refused_and_two_models_compared() {
         error
     };
     let own = refused(&at("good/splits/train.parquet"), &[]).to_string();
-    assert!(own.contains("what the model learnt from"), "{own}");
+    assert!(own.contains("what the model was made from"), "{own}");
+    // Of the whole file the test split is left, which is too little; copies of a message count once.
+    let error = refused(&learnt, &["--max-wrong", "0.3"]).to_string();
+    assert!(error.contains("(6 were given)"), "{error}");
+    let copied = at("copied.csv");
+    let rows = std::fs::read_to_string(&few).unwrap();
+    let rows: Vec<&str> = rows.lines().collect();
+    let again = |name: &str| rows[1..].iter().map(|row| format!("{name}{row}\n")).collect::<String>();
+    std::fs::write(&copied, format!("{}\n{}{}{}", rows[0], again(""), again("a"), again(""))).unwrap();
+    let [once, more] = [&few, &copied].map(|data| refused(data, &[]).to_string());
+    assert_eq!(once, more, "copies prove nothing");
     let error = refused(&few, &[]);
     assert!(matches!(error, TrainError::NothingCertified(_)), "{error}");
     assert!(error.to_string().contains("below 2 % with a confidence of 95 %"), "{error}");

@@ -2,20 +2,23 @@
 //! one does, and the same command gives the same model.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use candle_core::Device;
 use clap::Parser as _;
+use yingda_datasets::{ColumnMap, load};
 use yingda_models::{
     Batch, BertConfig, Gradient, HiddenAct, Labels, Learner, Mode, ModelFolder, MultiTaskModel, Parameters, Precision,
     SENTIMENTS, Seeded, ServingPrecision,
 };
 use yingda_train::{
     TrainError,
+    examples::is_labelled,
     export::export,
-    fit::{FitConfig, FitSummary, fit},
+    fit::{FitConfig, FitSummary, check_resumed, fit},
     loss::cross_entropy,
     optimizer::{AdamW, AdamWSettings},
     pretrain::{PretrainConfig, PretrainSummary, pretrain},
@@ -143,6 +146,82 @@ fn run(config: &FitConfig, out: &Path) -> Result<FitSummary, TrainError> {
     fit(config, out, false, &AtomicBool::new(false))
 }
 
+/// What would make a score better than it will be is refused or left out, and nothing is written before all can be read.
+#[test]
+fn what_a_model_is_judged_by_is_not_what_it_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = at("chats.csv");
+    write_chats(&data);
+    let named = |path: &Path| path.to_str().unwrap().to_owned();
+    let refused = |more: &[&str]| {
+        let error = run(&small_fit(&data, more), &at("refused")).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(!at("refused").exists(), "{error}");
+        error.to_string()
+    };
+    let same = refused(&["--test", &named(&data)]);
+    assert!(same.contains("--test has 60 messages of --data") && same.contains("chats.csv:"), "{same}");
+    for (flags, said) in [
+        (&["--max-norm", "0"][..], "--max-norm is 0"),
+        (&["--class-weight-power", "nan"], "--class-weight-power is NaN"),
+        (&["--precision", "95"], "--precision is 95"),
+        (&["--validation-share", "0"], "validation"),
+    ] {
+        let error = refused(flags);
+        assert!(error.contains(said), "{flags:?}: {error}");
+    }
+    let shape = |flags: &[&str]| {
+        let mut config = small_fit(&data, &[]);
+        (config.hidden, config.heads) = (flags[0].parse().unwrap(), flags[1].parse().unwrap());
+        run(&config, &at("refused")).unwrap_err().to_string()
+    };
+    assert!(shape(&["0", "2"]).contains("at least 1") && shape(&["16", "3"]).contains("shared out evenly"));
+
+    // Rare intents are rare everywhere, and the model remembers what became of them.
+    let test = at("test.csv");
+    let rows = "session_id,turn,role,text,intent,sentiment\nt1,0,user,我要换一个蓝色的杯子可以吗,换色,neutral\n\
+                t2,0,user,请问帽子几号能发出来,催发货,negative\n";
+    std::fs::write(&test, rows).unwrap();
+    let rare = "r1,0,user,想把买的毛衣换成红色的行不行,换色,neutral\nr1,1,agent,可以,,\n";
+    std::fs::write(&data, std::fs::read_to_string(&data).unwrap() + rare).unwrap();
+
+    // Wordings that are asked in validation are not learnt.
+    let asked = load(std::slice::from_ref(&data), &ColumnMap::for_chats::<&str>(&[]).unwrap()).unwrap();
+    let asked: Vec<String> = asked.messages().unwrap().into_iter().filter(is_labelled).map(|row| row.text).collect();
+    let knowledge = at("knowledge.jsonl");
+    let entry = serde_json::json!({ "id": "a", "question": "杯子能换颜色吗", "answer": "可以", "intent": "换色",
+        "similar_questions": asked });
+    std::fs::write(&knowledge, format!("{entry}\n")).unwrap();
+    let out = at("out");
+    let flags = ["--min-class", "5", "--test", &named(&test), "--knowledge", &named(&knowledge)];
+    let summary = run(&small_fit(&data, &flags), &out).unwrap();
+    let settings = ModelFolder::open(&summary.model, &Device::Cpu, false).unwrap().settings;
+    assert_eq!(settings.labels.intents, ["OTHER", "催发货", "致谢", "退货"]);
+    let folded = settings.folded.unwrap();
+    assert_eq!((folded.name("换色"), folded.name("退货")), ("OTHER", "退货"));
+    let texts = |name: &str| -> BTreeSet<String> {
+        let file = out.join(format!("splits/{name}.parquet"));
+        let chats = load(&[file], &ColumnMap::for_chats::<&str>(&[]).unwrap()).unwrap();
+        chats.messages().unwrap().into_iter().filter(is_labelled).map(|message| message.text).collect()
+    };
+    let (wordings, validation) = (texts("knowledge"), texts("validation"));
+    assert!(wordings.len() > 10 && !validation.is_empty() && wordings.is_disjoint(&validation), "{wordings:?}");
+    assert_eq!(summary.test.intent.as_ref().unwrap().rows, 2);
+
+    // A base is trained with the dropout that is asked for, and goes on with what it began with.
+    let base = named(&summary.model);
+    let mut config = small_fit(&data, &[]);
+    (config.base, config.dropout, config.learning_rate) = (Some(base), Some(0.4), Some(1e-4));
+    let tuned = run(&config, &at("tuned")).unwrap();
+    let tuned = ModelFolder::open(&tuned.model, &Device::Cpu, false).unwrap();
+    assert_eq!(tuned.model.encoder().config().hidden_dropout_prob, 0.4);
+    check_resumed(&config, &["dropout".into(), "epochs".into()], &at("tuned")).unwrap();
+    let other = FitConfig { epochs: 40, dropout: Some(0.1), ..config };
+    let error = check_resumed(&other, &["dropout".into(), "epochs".into()], &at("tuned")).unwrap_err().to_string();
+    assert!(error.contains("leave --dropout, --epochs out"), "{error}");
+}
+
 fn weights(out: &Path) -> Vec<u8> {
     std::fs::read(out.join("model/model.safetensors")).unwrap()
 }
@@ -249,7 +328,7 @@ fn a_resumed_pretraining_equals_an_uninterrupted_one_and_learns() {
     let metrics = |out: &Path| std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().count();
     assert_eq!(metrics(&whole), metrics(&parts));
     // A guess among all entries costs 8.3 nats. Pairs that mean the same share thing and number.
-    assert!(summary.masked_loss < 4.5 && summary.pair_area.unwrap() > 0.9, "{summary:?}");
+    assert!(summary.masked_loss.unwrap() < 4.5 && summary.pair_area.unwrap() > 0.9, "{summary:?}");
 }
 
 #[test]

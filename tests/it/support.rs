@@ -105,6 +105,7 @@ pub(crate) fn tiny_service_model_of(folder: &Path, seed: u64) {
         temperatures: Temperatures::default(),
         thresholds: WORD_FOR_WORD,
         guarantee: None,
+        folded: None,
         data_fingerprint: "none".to_owned(),
         created_by: "tests".to_owned(),
     };

@@ -4,22 +4,39 @@ use yingda_models::Thresholds;
 
 use crate::metrics::best;
 
-/// The temperature that makes the likelihood of the labels highest (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>).
+/// How far the logarithm of a temperature lies from 0 before any row has been seen (standard deviation): a factor of two.
+const SPREAD: f64 = std::f64::consts::LN_2;
+
+/// The temperature that is most likely after the labels (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>), before which it
+/// is about 1: of rows that are all right the likelihood alone would make it 0, and every probability 1.
 ///
 /// `rows` are logits with the gold index. Without rows the temperature is 1.
 pub fn temperature(rows: &[(Vec<f32>, usize)]) -> f32 {
+    most_likely(rows, SPREAD)
+}
+
+/// The temperature that makes the likelihood of the labels highest, whatever it is. For comparing logits of different sizes: it takes
+/// out of them how large they are.
+pub(crate) fn likeliest_temperature(rows: &[(Vec<f32>, usize)]) -> f32 {
+    most_likely(rows, f64::INFINITY)
+}
+
+fn most_likely(rows: &[(Vec<f32>, usize)], spread: f64) -> f32 {
     if rows.is_empty() {
         return 1.0;
     }
     let loss = |log_temperature: f64| -> f64 {
         let temperature = log_temperature.exp();
-        rows.iter()
+        let before = 0.5 * (log_temperature / spread).powi(2);
+        let rows = rows
+            .iter()
             .map(|(logits, gold)| {
                 let top = logits.iter().copied().fold(f32::MIN, f32::max);
                 let scaled = |logit: f32| f64::from(logit - top) / temperature;
                 logits.iter().map(|&logit| scaled(logit).exp()).sum::<f64>().ln() - scaled(logits[*gold])
             })
-            .sum()
+            .sum::<f64>();
+        before + rows
     };
     // Golden-section search over log T: the loss has one minimum there.
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
@@ -43,6 +60,9 @@ pub fn confidence_threshold(rows: &[(Vec<f32>, usize)], precision: f64) -> (f32,
     });
     precise_threshold(scored.collect(), precision)
 }
+
+/// No threshold is higher: what comes after it is the rounding of a softmax.
+const SUREST: f32 = 0.999;
 
 /// The least score at which the rows `(score, right)` at or above it are right with at least `precision`, and their share.
 ///
@@ -68,7 +88,9 @@ fn precise_threshold(mut scored: Vec<(f32, bool)>, precision: f64) -> (f32, f64)
             }
         }
     }
-    chosen.unwrap_or((fallback.0, fallback.1))
+    let (threshold, share) = chosen.unwrap_or((fallback.0, fallback.1));
+    // Rows that are all sure and right must not shut out a row that is as good as sure.
+    (threshold.min(SUREST), share)
 }
 
 /// The probability of `negative` from which calling a message negative gives the best F1.
@@ -107,6 +129,18 @@ mod tests {
         let found = temperature(&rows);
         assert!((found - 2.0).abs() < 0.05, "{found}");
         assert_eq!(temperature(&[]), 1.0);
+    }
+
+    /// Where nothing is wrong, more rows say that the model may be surer, and never that it may be certain.
+    #[test]
+    fn rows_that_are_all_right_do_not_make_it_certain() {
+        let right = |count: usize| temperature(&vec![(vec![4.0, 0.0, 0.0], 0); count]);
+        assert!(right(14) > 0.6 && right(3000) < right(14), "{} {}", right(14), right(3000));
+        assert!(right(3000) > 0.3, "{}", right(3000));
+        // One class alone has nothing to say.
+        assert!((temperature(&[(vec![7.0], 0)]) - 1.0).abs() < 0.01);
+        let (threshold, _) = confidence_threshold(&vec![(vec![1.0, 0.0], 0); 100], 0.95);
+        assert_eq!(threshold, SUREST);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use yingda_datasets::{CheckOptions, ColumnMap, Report, Severity, load};
+use yingda_datasets::{CheckOptions, ColumnMap, Problem, Report, Severity, load};
 use yingda_models::text::{MaskCounts, PersonalData, TextContract};
 
 use crate::TrainError;
@@ -26,7 +26,8 @@ pub struct Checked {
 pub fn check(data: &[PathBuf], map: &ColumnMap, options: &CheckOptions) -> Result<Checked, TrainError> {
     let contract = TextContract::default();
     let chats = load(data, map)?;
-    let report = yingda_datasets::check(&chats, options, &|text| contract.model_text(text))?;
+    let mut report = yingda_datasets::check(&chats, options, &|text| contract.model_text(text))?;
+    report.problems.extend(unusable(&report));
     let mut masked = MaskCounts::default();
     if !report.has_errors() {
         for message in chats.messages()? {
@@ -35,6 +36,28 @@ pub fn check(data: &[PathBuf], map: &ColumnMap, options: &CheckOptions) -> Resul
     }
     Ok(Checked { report, masked })
 }
+
+/// What `fit` would refuse although every row is sound.
+fn unusable(report: &Report) -> Option<Problem> {
+    let counts = &report.counts;
+    let (code, message, remedy) = if counts.messages == 0 {
+        ("no_message", "there is no message".to_owned(), "look whether the export is empty or has other line ends")
+    } else if counts.intents.is_empty() && counts.sentiments.is_empty() {
+        let remedy =
+            "name the columns with the labels, such as --map intent=意图 --map sentiment=情绪, or label some messages";
+        ("no_label", "no message has an intent or a sentiment".to_owned(), remedy)
+    } else if counts.sessions < LEAST_SESSIONS {
+        let remedy = "give more chats; a message that stands alone gets a session_id of its own";
+        let message = format!("there are {} sessions, too few for training, validation and test", counts.sessions);
+        ("too_few_sessions", message, remedy)
+    } else {
+        return None;
+    };
+    Some(Problem { severity: Severity::Error, code, file: None, row: None, message, remedy: remedy.to_owned() })
+}
+
+/// One for each of training, validation and test.
+const LEAST_SESSIONS: usize = 3;
 
 impl Checked {
     /// Counts, problems and the verdict, for a terminal; at most `per_code` problems of each kind.

@@ -7,11 +7,12 @@ use std::{
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use yingda_datasets::{ColumnMap, Message, load};
+use yingda_datasets::{ColumnMap, Message};
 use yingda_models::ModelFolder;
 
 use crate::{
     TrainError, calibrate,
+    chats::{self, Seen},
     eval::{score_examples, write_lines},
     examples,
     metrics::best,
@@ -138,14 +139,22 @@ struct Said {
 /// # Errors
 /// When a model or the data is not usable, no message has a label, or `--out` cannot be written.
 pub fn compare(flags: &CompareFlags) -> Result<Comparison, TrainError> {
-    let messages = load(&flags.data, &ColumnMap::for_chats(&flags.map)?)?.messages()?;
+    let device = yingda_models::device(&flags.device)?;
+    let [first, second] = [&flags.a, &flags.b].map(|path| ModelFolder::open(path, &device, false));
+    let (first, second) = (first?, second?);
+    let map = ColumnMap::for_chats(&flags.map)?;
+    let mut messages = chats::checked("--data", &flags.data, &map, &first.settings.text)?.messages()?;
+    // Where only one of them learnt rare intents as another one, it is wrong there.
+    if first.settings.folded == second.settings.folded {
+        chats::fold(&mut messages, first.settings.folded.as_ref());
+    }
     if !messages.iter().any(examples::is_labelled) {
         return Err(TrainError::Usage(
             "no user message has a label; check the columns with `yingda-train check`, or map them with --map".into(),
         ));
     }
-    let a = say(flags, &flags.a, messages.clone())?;
-    let b = say(flags, &flags.b, messages)?;
+    let a = say(&first, messages.clone())?;
+    let b = say(&second, messages)?;
     let (mut lost, mut gained) = (Vec::new(), Vec::new());
     let mut task = |name: &'static str, gold: fn(&Message) -> Option<&str>, said: fn(&Said) -> &[(String, f32)]| {
         let rows: Vec<usize> = (0..a.messages.len()).filter(|&row| gold(&a.messages[row]).is_some()).collect();
@@ -199,8 +208,7 @@ pub fn compare(flags: &CompareFlags) -> Result<Comparison, TrainError> {
     })
 }
 
-fn say(flags: &CompareFlags, path: &Path, messages: Vec<Message>) -> Result<Said, TrainError> {
-    let folder = ModelFolder::open(path, &yingda_models::device(&flags.device)?, false)?;
+fn say(folder: &ModelFolder, messages: Vec<Message>) -> Result<Said, TrainError> {
     let labels = &folder.settings.labels;
     let unknown: BTreeSet<&str> = messages
         .iter()
@@ -216,6 +224,7 @@ fn say(flags: &CompareFlags, path: &Path, messages: Vec<Message>) -> Result<Said
         ));
     }
     let examples = examples::examples(messages, labels, &folder.tokenizer, folder.settings.context_turns)?;
+    Seen::read(&folder.path)?.warn(&folder.model_id, &examples);
     let scored = score_examples(&folder.model, &folder.settings, &examples)?;
     let temperatures = folder.settings.temperatures;
     let first = |labels: &[String], logits: &[f32], temperature: f32| {
@@ -230,7 +239,7 @@ fn say(flags: &CompareFlags, path: &Path, messages: Vec<Message>) -> Result<Said
         })
         .unzip();
     let messages = examples.into_iter().map(|example| example.message).collect();
-    Ok(Said { model_id: folder.model_id, messages, intents, sentiments })
+    Ok(Said { model_id: folder.model_id.clone(), messages, intents, sentiments })
 }
 
 /// Compares what two models say of the same rows; `None` without rows.

@@ -7,12 +7,13 @@ use std::{
 
 use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
-use yingda_datasets::{ColumnMap, load, write_atomically, write_frame};
+use yingda_datasets::{ColumnMap, write_atomically, write_frame};
 use yingda_models::selective::RiskCoverage;
 use yingda_models::{Batch, Encoded, Labels, ModelFolder, ModelSettings, MultiTaskModel, Output};
 
 use crate::{
     TrainError, calibrate,
+    chats::{self, Seen},
     examples::{self, Example},
     fit::write_json,
     metrics::{Reliability, TaskScores, best},
@@ -306,7 +307,7 @@ pub(crate) fn score_folder(model: &Path, data: &[PathBuf], map: &ColumnMap) -> R
 
 fn score_chats(folder: &ModelFolder, data: &[PathBuf], map: &ColumnMap) -> Result<Scored, TrainError> {
     let labels = &folder.settings.labels;
-    let messages = load(data, map)?.messages()?;
+    let messages = chats::of_model(data, map, &folder.settings)?;
     let mut unknown: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for intent in messages.iter().filter_map(|message| message.intent.as_deref()) {
         if !labels.intents.iter().any(|known| known == intent) {
@@ -322,5 +323,6 @@ fn score_chats(folder: &ModelFolder, data: &[PathBuf], map: &ColumnMap) -> Resul
             "no user message has a label that the model knows; check the columns with `yingda-train check`".into(),
         ));
     }
+    Seen::read(&folder.path)?.warn("the model", &examples);
     score_examples(&folder.model, &folder.settings, &examples)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
-use yingda_datasets::{Message, Role};
+use yingda_datasets::{Knowledge, Message, Role};
 use yingda_models::{Encoded, Labels, SENTIMENTS, Seeded, TextTokenizer, context};
 
 use crate::TrainError;
@@ -105,6 +105,28 @@ pub fn data_fingerprint(examples: &[Example]) -> String {
         hasher.update(field(&example.model_text));
         hasher.update(field(example.message.intent.as_deref().unwrap_or_default()));
         hasher.update(field(example.sentiment.map_or("", |index| SENTIMENTS[index as usize])));
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 over all that a run is judged by and draws pairs from, in order: messages with their labels, and the knowledge.
+pub fn rest_fingerprint(messages: [&[Message]; 2], knowledge: &Knowledge) -> String {
+    let mut hasher = Sha256::new();
+    let mut field = |text: &str| {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    };
+    for message in messages.into_iter().flatten() {
+        field(&message.session_id);
+        field(&message.text);
+        field(message.intent.as_deref().unwrap_or_default());
+        field(message.sentiment.map_or("", |sentiment| sentiment.as_str()));
+    }
+    for entry in &knowledge.entries {
+        field(&entry.id);
+        field(entry.intent.as_deref().unwrap_or_default());
+        field(&entry.question);
+        entry.similar_questions.iter().for_each(|wording| field(wording));
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use yingda_datasets::ColumnMap;
 use yingda_models::{ModelFolder, ModelSettings, Precision, ServingPrecision};
 
-use crate::{TrainError, eval, metrics::TaskScores, output};
+use crate::{TrainError, chats::Seen, eval, metrics::TaskScores, output};
 
 pub use hugging_face::{export_hugging_face, export_sentence_transformers};
 pub use onnx::{OnnxSummary, export_onnx};
@@ -84,6 +84,8 @@ impl ExportFlags {
             }
             _ => ServingPrecision::F32,
         };
+        // What cannot be read is told before anything is written.
+        let before = self.scores(&self.model)?;
         let precision = match (self.precision, self.format) {
             (Some(PrecisionFlag::Int8), _) => Precision::F16,
             (Some(PrecisionFlag::F32), _) => Precision::F32,
@@ -96,30 +98,35 @@ impl ExportFlags {
             (None, _) => Precision::F32,
         };
         Ok(match self.format {
-            ExportFormat::Yingda => self.scored(export(&self.model, &self.out, precision, serving)?)?,
-            ExportFormat::HuggingFace => self.scored(export_hugging_face(&self.model, &self.out, precision)?)?,
+            ExportFormat::Yingda => self.scored(export(&self.model, &self.out, precision, serving)?, before)?,
+            ExportFormat::HuggingFace => {
+                self.scored(export_hugging_face(&self.model, &self.out, precision)?, before)?
+            }
             ExportFormat::SentenceTransformers => {
-                self.scored(export_sentence_transformers(&self.model, &self.out, precision)?)?
+                self.scored(export_sentence_transformers(&self.model, &self.out, precision)?, before)?
             }
             ExportFormat::Onnx => Exported::Onnx(export_onnx(&self.model, &self.out)?),
         })
     }
 }
 
+type MacroF1 = [Option<f64>; 2];
+
 impl ExportFlags {
+    /// Macro-F1 of a folder's heads on --data, if there is any.
+    fn scores(&self, folder: &Path) -> Result<Option<MacroF1>, TrainError> {
+        if self.data.is_empty() {
+            return Ok(None);
+        }
+        let scores = eval::score_folder(folder, &self.data, &ColumnMap::for_chats(&self.map)?)?;
+        Ok(Some([&scores.intent, &scores.sentiment].map(|task| task.as_ref().map(|task: &TaskScores| task.macro_f1))))
+    }
+
     /// Adds the scores on --data before and after.
-    fn scored(&self, mut summary: ExportSummary) -> Result<Exported, TrainError> {
-        if !self.data.is_empty() {
-            let map = ColumnMap::for_chats(&self.map)?;
-            let scores = |folder: &Path| {
-                let scores = eval::score_folder(folder, &self.data, &map)?;
-                let macro_f1 = |task: &Option<TaskScores>| task.as_ref().map(|task| task.macro_f1);
-                Ok::<_, TrainError>([macro_f1(&scores.intent), macro_f1(&scores.sentiment)])
-            };
-            let (before, after) = (scores(&self.model)?, scores(&self.out)?);
-            let pair = |task: usize| before[task].zip(after[task]);
-            summary.intent_macro_f1 = pair(0);
-            summary.sentiment_macro_f1 = pair(1);
+    fn scored(&self, mut summary: ExportSummary, before: Option<MacroF1>) -> Result<Exported, TrainError> {
+        if let Some((before, after)) = before.zip(self.scores(&self.out)?) {
+            summary.intent_macro_f1 = before[0].zip(after[0]);
+            summary.sentiment_macro_f1 = before[1].zip(after[1]);
         }
         Ok(Exported::Weights(summary))
     }
@@ -209,6 +216,7 @@ pub fn export(
         );
     }
     before.model.save(out, &before.tokenizer, &settings, &card, precision)?;
+    Seen::read(model)?.write(out)?;
     compare(&before, out)
 }
 

@@ -1,6 +1,7 @@
 //! `fit`: from chats to a model folder.
 
 use std::{
+    collections::HashSet,
     io::Write as _,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
@@ -11,17 +12,18 @@ use clap::Args;
 use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
 use yingda_datasets::{
-    Chats, CheckOptions, ColumnMap, Knowledge, Message, Role, SplitOptions, check_knowledge, has_errors, load,
-    load_knowledge, write_frame, write_parquet,
+    Chats, CheckOptions, ColumnMap, Knowledge, Message, NearDuplicates, Role, SplitOptions, check_knowledge,
+    has_errors, load_knowledge, write_frame, write_parquet,
 };
 use yingda_models::{
-    BertConfig, HiddenAct, Labels, LoadReport, MultiTaskModel, Parameters, Precision, TextTokenizer,
-    character_vocabulary,
+    BertConfig, FoldedIntents, HiddenAct, Labels, LoadReport, ModelSettings, MultiTaskModel, Parameters, Precision,
+    TextTokenizer, character_vocabulary,
     text::{MaskOptions, TextContract},
 };
 
 use crate::{
     TrainError, card,
+    chats::{self, Seen},
     embeddings::TokenVectors,
     eval,
     examples::{self, Example},
@@ -86,9 +88,9 @@ pub struct FitConfig {
     /// Largest norm of the gradients of a step
     #[arg(long, default_value_t = 1.0)]
     pub max_norm: f64,
-    /// Dropout in the encoder and before the heads
-    #[arg(long, default_value_t = 0.1)]
-    pub dropout: f64,
+    /// Dropout in the encoder and before the heads [default: 0.1 for a fresh encoder, with --base what it was trained with]
+    #[arg(long)]
+    pub dropout: Option<f64>,
     /// Share of tokens that are hidden from the model at each step, so that it does not rely on single words
     #[arg(long, default_value_t = 0.1)]
     pub token_dropout: f64,
@@ -141,9 +143,6 @@ pub struct FitConfig {
     /// The intent that rare ones are folded into
     #[arg(long, default_value = "OTHER")]
     pub rare_label: String,
-    /// The intent of messages that nothing of the knowledge answers; used to choose the reply threshold
-    #[arg(long, default_value = "out_of_scope")]
-    pub out_of_scope: String,
     /// Share of sessions for validation
     #[arg(long, default_value_t = 0.1)]
     pub validation_share: f64,
@@ -178,8 +177,11 @@ pub struct FitSummary {
     pub steps: usize,
     /// The epoch whose weights were kept, from 1.
     pub best_epoch: usize,
-    /// Its validation score: the mean of the macro-F1 of both tasks and, with knowledge, of the recall@1 of held-out wordings.
+    /// Its validation score, before the lexical part: the mean of the macro-F1 of both tasks and, with knowledge, of the recall@1
+    /// of held-out wordings.
     pub best_score: f64,
+    /// The same of the whole model. How much the lexical part counts was chosen on these messages, too: one number a task.
+    pub validation_score: f64,
     /// Scores on the test split.
     pub test: eval::Scores,
     /// How held-out wordings find their knowledge entry.
@@ -193,7 +195,33 @@ struct Data {
     test: Vec<Message>,
     held_out: Vec<Message>,
     knowledge: Knowledge,
+    folded: Option<FoldedIntents>,
     notes: Vec<String>,
+    files: Files,
+}
+
+/// What notebooks and baselines read of a run.
+struct Files {
+    splits: [(&'static str, Chats); 3],
+    /// Wordings that the intent is learnt from.
+    wordings: Vec<Message>,
+}
+
+impl Files {
+    /// Writes them into `out/splits`.
+    fn write(self, contract: &TextContract, out: &Path) -> Result<(), TrainError> {
+        let folder = out.join("splits");
+        std::fs::create_dir_all(&folder).map_err(TrainError::io("make", &folder))?;
+        let model_text = |text: &str| contract.model_text(text);
+        for (name, chats) in self.splits {
+            let texts = chats.messages()?.iter().map(|message| model_text(&message.text)).collect();
+            write_parquet(&chats, &folder.join(format!("{name}.parquet")), Some(("model_text", texts)))?;
+        }
+        if !self.wordings.is_empty() {
+            write_frame(&message_frame(&self.wordings, &model_text)?, &folder.join("knowledge.parquet"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Runs `fit` to its end, or until `stop` becomes true, into the folder `out`.
@@ -214,7 +242,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         mask: if config.no_mask { MaskOptions::none() } else { MaskOptions::default() },
         ..TextContract::default()
     };
-    let data = prepare(&config, &contract, out)?;
+    let data = prepare(&config, &contract)?;
 
     let mut labels = examples::labels(&data.train);
     if labels.intents.is_empty() {
@@ -229,6 +257,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         labels.intents.push(NO_INTENT.into());
     }
     let (mut model, tokenizer, report) = make_model(&config, &contract, &data, &labels, &device)?;
+    let rest = examples::rest_fingerprint([&data.validation, &data.test], &data.knowledge);
     let train = examples::examples(data.train, &labels, &tokenizer, config.context_turns)?;
     let validation = examples::examples(data.validation, &labels, &tokenizer, config.context_turns)?;
     let test = examples::examples(data.test, &labels, &tokenizer, config.context_turns)?;
@@ -242,6 +271,9 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         .then(|| KnowledgePairs::new(&data.knowledge.entries, &tokenizer))
         .transpose()?;
     describe(&model, &report, &labels, [&train, &validation, &test], pairs.is_some(), &data.notes);
+    // All that can be wrong with flags and data was found before the first file is written.
+    data.files.write(&contract, out)?;
+    let learnt_from = examples::data_fingerprint(&train);
 
     let mut run = Run {
         config: &config,
@@ -259,7 +291,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
             layers: model.encoder().config().num_hidden_layers,
             ..AdamWSettings::default()
         }),
-        state: State { data_fingerprint: examples::data_fingerprint(&train), ..State::default() },
+        state: State { data_fingerprint: learnt_from.clone(), rest_fingerprint: rest, ..State::default() },
         epochs: Vec::new(),
         events: None,
     };
@@ -275,7 +307,8 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     let Run { state, epochs, .. } = run;
 
     state::set_weights(model.variables(), &out.join("best.safetensors"))?;
-    let settings = run::settings(&config, &labels, &tokenizer, &state.data_fingerprint);
+    let settings =
+        ModelSettings { folded: data.folded, ..run::settings(&config, &labels, &tokenizer, &state.data_fingerprint) };
     if !config.no_lexical {
         lexical::add(&mut model, &settings, &config, [&train, &validation, &held_out])?;
     }
@@ -287,6 +320,7 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
         pairs: pairs.as_ref(),
     }
     .choose(settings)?;
+    let validated = eval::score_examples(&model, &settings, &validation)?.scores(&labels);
     let scored = eval::score_examples(&model, &settings, &test)?;
     let scores = scored.reliable_scores(&labels);
     let card = card::card(&card::About {
@@ -305,18 +339,24 @@ pub fn fit(given: &FitConfig, out: &Path, resume: bool, stop: &AtomicBool) -> Re
     });
     let folder = out.join("model");
     model.save(&folder, &tokenizer, &settings, &card, Precision::F32)?;
+    Seen::new(train.iter().chain(&validation)).write(&folder)?;
     eval::write(&out.join("test"), &scores, &scored, &labels)?;
     Ok(FitSummary {
         model: folder,
         steps: state.step,
         best_epoch: state.best_epoch,
         best_score: state.best_score.unwrap_or_default(),
+        validation_score: run::whole_score(&validated, retrieval.as_ref()),
         test: scores,
         retrieval,
     })
 }
 
-fn validate(config: &FitConfig) -> Result<(), TrainError> {
+/// Whether the flags can be run, whatever the data.
+///
+/// # Errors
+/// A sentence about the first that cannot.
+pub(crate) fn validate(config: &FitConfig) -> Result<(), TrainError> {
     let share = |name: &str, value: f64| {
         if (0.0..1.0).contains(&value) {
             Ok(())
@@ -327,7 +367,8 @@ fn validate(config: &FitConfig) -> Result<(), TrainError> {
     share("validation-share", config.validation_share)?;
     share("test-share", config.test_share)?;
     share("warm-up", config.warm_up)?;
-    share("dropout", config.dropout)?;
+    share("dropout", config.dropout.unwrap_or_default())?;
+    share("precision", config.precision)?;
     share("token-dropout", config.token_dropout)?;
     if config.validation_share + config.test_share >= 1.0 {
         return Err(TrainError::Usage("--validation-share and --test-share leave nothing to train on".into()));
@@ -337,10 +378,62 @@ fn validate(config: &FitConfig) -> Result<(), TrainError> {
             "--epochs, --batch-size, --patience and --average-epochs must be at least 1".into(),
         ));
     }
-    if config.learning_rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
-        return Err(TrainError::Usage("--learning-rate must be above 0".into()));
+    for (name, value) in [
+        ("learning-rate", config.learning_rate.unwrap_or(1.0)),
+        ("max-norm", config.max_norm),
+        ("layer-decay", config.layer_decay),
+    ] {
+        if !(value.is_finite() && value > 0.0) {
+            return Err(TrainError::Usage(format!("--{name} is {value}; it must be above 0")));
+        }
+    }
+    for (name, value) in [
+        ("weight-decay", config.weight_decay),
+        ("class-weight-power", config.class_weight_power),
+        ("intent-weight", config.intent_weight),
+        ("sentiment-weight", config.sentiment_weight),
+        ("contrastive-weight", config.contrastive_weight),
+    ] {
+        if !(value.is_finite() && value >= 0.0) {
+            return Err(TrainError::Usage(format!("--{name} is {value}; it must be 0 or more")));
+        }
+    }
+    check_shape(config.hidden, config.layers, config.heads)
+}
+
+/// Whether there is an encoder of this shape.
+pub(crate) fn check_shape(hidden: usize, layers: usize, heads: usize) -> Result<(), TrainError> {
+    if [hidden, layers, heads].contains(&0) {
+        return Err(TrainError::Usage("--hidden, --layers and --heads must be at least 1".into()));
+    }
+    if !hidden.is_multiple_of(heads) {
+        return Err(TrainError::Usage(format!("--hidden {hidden} cannot be shared out evenly among --heads {heads}")));
     }
     Ok(())
+}
+
+/// Refuses flags that say something else than the settings of the run in `out`, which goes on with those. `named` are the
+/// flags that were given, in the names of the fields.
+///
+/// # Errors
+/// When one differs, or the settings cannot be read.
+pub fn check_resumed<T: Serialize + serde::de::DeserializeOwned>(
+    given: &T,
+    named: &[String],
+    out: &Path,
+) -> Result<(), TrainError> {
+    let value = |settings: &T| serde_json::to_value(settings).expect("plain data is always JSON");
+    let (begun, given) = (value(&read_config::<T>(out)?), value(given));
+    let other = |name: &&String| begun.get(name.as_str()) != given.get(name.as_str());
+    let others: Vec<String> = named.iter().filter(other).map(|name| format!("--{}", name.replace('_', "-"))).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::Usage(format!(
+        "--resume goes on with the settings in {}; leave {} out, or start a new run in another folder",
+        out.join("config.json").display(),
+        others.join(", ")
+    )))
 }
 
 /// A run begins in a folder of its own.
@@ -367,35 +460,24 @@ pub(crate) fn read_config<T: serde::de::DeserializeOwned>(out: &Path) -> Result<
         .map_err(|error| TrainError::Usage(format!("{} is damaged: {error}; start the run anew", path.display())))
 }
 
-/// Reads, checks and splits; leaves the splits in `out/splits` for notebooks and baselines.
-fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Data, TrainError> {
+/// Reads, checks and splits; writes nothing.
+fn prepare(config: &FitConfig, contract: &TextContract) -> Result<Data, TrainError> {
     let map = ColumnMap::for_chats(&config.map)?;
     let model_text = |text: &str| contract.model_text(text);
     let mut notes = Vec::new();
-    let check = |name: &str, chats: &Chats| -> Result<(), TrainError> {
-        let report = yingda_datasets::check(chats, &CheckOptions::default(), &model_text)?;
-        if report.has_errors() {
-            output::line(&report.table(20));
-            let errors =
-                report.problems.iter().filter(|problem| problem.severity == yingda_datasets::Severity::Error).count();
-            return Err(TrainError::Unfit { errors });
-        }
-        if !report.problems.is_empty() {
-            output::line(&format!("{name}: {} warnings; see them with `yingda-train check`", report.problems.len()));
-        }
-        Ok(())
-    };
-    let mut chats = load(&config.data, &map)?;
-    check("data", &chats)?;
+    let mut chats = chats::checked("--data", &config.data, &map, contract)?;
+    let mut folded = None;
     if config.min_class > 0 {
-        let (folded, rare) = chats.fold_rare_intents(config.min_class, &config.rare_label)?;
-        chats = folded;
+        let (common, rare) = chats.fold_rare_intents(config.min_class, &config.rare_label)?;
+        chats = common;
         notes.push(format!(
             "{} intents with fewer than {} messages became {}",
             rare.len(),
             config.min_class,
             config.rare_label
         ));
+        folded = (!rare.is_empty())
+            .then(|| FoldedIntents { into: config.rare_label.clone(), rare: rare.into_keys().collect() });
     }
     let held_out = if config.test.is_empty() { config.test_share } else { 0.0 };
     let splits = yingda_datasets::split(
@@ -423,12 +505,13 @@ fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Da
     let test = if config.test.is_empty() {
         splits.test
     } else {
-        let test = load(&config.test, &map)?;
-        check("test", &test)?;
-        test
+        let test = chats::checked("--test", &config.test, &map, contract)?;
+        match &folded {
+            Some(folded) => test.fold_intents(|intent| folded.rare.contains(intent), &folded.into)?,
+            None => test,
+        }
     };
-    // All that can be wrong is found before the first file is written.
-    let knowledge = if config.knowledge.is_empty() {
+    let mut knowledge = if config.knowledge.is_empty() {
         Knowledge::default()
     } else {
         let knowledge = load_knowledge(&config.knowledge, &ColumnMap::default())?;
@@ -439,32 +522,72 @@ fn prepare(config: &FitConfig, contract: &TextContract, out: &Path) -> Result<Da
         }
         knowledge
     };
-    let folder = out.join("splits");
-    std::fs::create_dir_all(&folder).map_err(TrainError::io("make", &folder))?;
-    let mut messages = Vec::new();
-    for (name, chats) in [("train", &splits.train), ("validation", &splits.validation), ("test", &test)] {
-        let rows = chats.messages()?;
-        let texts = rows.iter().map(|message| model_text(&message.text)).collect();
-        write_parquet(chats, &folder.join(format!("{name}.parquet")), Some(("model_text", texts)))?;
-        messages.push(rows);
+    if let Some(folded) = &folded {
+        for intent in knowledge.entries.iter_mut().filter_map(|entry| entry.intent.as_mut()) {
+            *intent = folded.name(intent).to_owned();
+        }
     }
-    let (learnt, held_out) = knowledge_messages(&knowledge);
-    if !learnt.is_empty() {
-        write_frame(&message_frame(&learnt, &model_text)?, &folder.join("knowledge.parquet"))?;
-        messages[0].extend(learnt);
+    let splits = [("train", splits.train), ("validation", splits.validation), ("test", test)];
+    let [mut train, validation, test] = [splits[0].1.messages()?, splits[1].1.messages()?, splits[2].1.messages()?];
+    if !config.test.is_empty() {
+        if let Some((first, count)) = chats::shared(&[&train, &validation], &test) {
+            return Err(TrainError::Usage(format!(
+                "--test has {count} messages of --data, the first in {}:{} (session {}): a model is not tested on what it learnt; \
+                 take them out of one of the two",
+                first.file, first.row, first.session_id
+            )));
+        }
+        let sets = [(splits[0].0, &splits[0].1), (splits[2].0, &splits[2].1)];
+        let near = yingda_datasets::check_splits(&sets, &CheckOptions::default(), &model_text)?;
+        let near = near.iter().filter(|problem| problem.code == "near_duplicate_across_splits").count();
+        if near > 0 {
+            notes.push(format!(
+                "{near} messages of --test are nearly the same as one that is learnt from; they are scored all the same"
+            ));
+        }
     }
-    let mut messages = messages.into_iter();
-    let mut next = || messages.next().unwrap_or_default();
-    Ok(Data { train: next(), validation: next(), test: next(), held_out, knowledge, notes })
+    let dropped = leave_out(&mut knowledge, [&validation, &test], &model_text);
+    if dropped > 0 {
+        notes.push(format!(
+            "{dropped} wordings of --knowledge are not learnt from: nearly the same is asked in a session for validation or test"
+        ));
+    }
+    let (wordings, held_out) = knowledge_messages(&knowledge);
+    train.extend(wordings.iter().cloned());
+    Ok(Data { train, validation, test, held_out, knowledge, folded, notes, files: Files { splits, wordings } })
+}
+
+/// Takes similar questions out of entries that stand almost the same in `held_out`: a model that learns them would be judged
+/// on what it knows by heart. Returns how many.
+fn leave_out(knowledge: &mut Knowledge, held_out: [&[Message]; 2], model_text: &dyn Fn(&str) -> String) -> usize {
+    let judged = held_out.into_iter().flatten().filter(|message| examples::is_labelled(message));
+    let mut texts: Vec<String> = judged.map(|message| model_text(&message.text)).collect();
+    let count = texts.len();
+    let wordings = knowledge.entries.iter().flat_map(|entry| &entry.similar_questions);
+    texts.extend(wordings.map(|wording| model_text(wording)));
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let clusters = NearDuplicates::default().clusters(&texts);
+    let asked: HashSet<usize> = clusters[..count].iter().flatten().copied().collect();
+    let mut asked = clusters[count..].iter().map(|cluster| cluster.is_some_and(|cluster| asked.contains(&cluster)));
+    let mut dropped = 0;
+    for entry in &mut knowledge.entries {
+        entry.similar_questions.retain(|_| {
+            let drop = asked.next().unwrap_or_default();
+            dropped += usize::from(drop);
+            !drop
+        });
+    }
+    dropped
 }
 
 /// The wordings of entries that have an intent, as user messages: those to learn from, and those held out.
 fn knowledge_messages(knowledge: &Knowledge) -> (Vec<Message>, Vec<Message>) {
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for entry in knowledge.entries.iter().filter(|entry| entry.intent.is_some()) {
-        let message = |(turn, wording): (usize, &str)| Message {
-            session_id: format!("knowledge:{}", entry.id),
-            turn: turn as i64,
+        // Nobody asks them one after the other: each is a session of its own.
+        let message = |(number, wording): (usize, &str)| Message {
+            session_id: format!("knowledge:{}:{number}", entry.id),
+            turn: 0,
             role: Role::User,
             text: wording.to_owned(),
             intent: entry.intent.clone(),
@@ -507,7 +630,7 @@ fn make_model(
     if let Some(base) = &config.base {
         let folder = yingda_models::resolve_base(base, config.from_hub)?;
         let tokenizer = TextTokenizer::load(&folder, contract.clone(), config.max_tokens)?;
-        let (model, report) = MultiTaskModel::from_base(&folder, labels, config.seed, device)?;
+        let (model, report) = MultiTaskModel::from_base(&folder, labels, config.dropout, config.seed, device)?;
         let positions = model.encoder().config().max_position_embeddings;
         if config.max_tokens > positions {
             return Err(TrainError::Usage(format!(
@@ -535,7 +658,7 @@ fn make_model(
         num_attention_heads: config.heads,
         intermediate_size: 4 * config.hidden,
         hidden_act: HiddenAct::Gelu,
-        hidden_dropout_prob: config.dropout,
+        hidden_dropout_prob: config.dropout.unwrap_or(0.1),
         max_position_embeddings: config.max_tokens.max(128),
         type_vocab_size: 2,
         // A narrow fresh encoder learns faster from wider weights than BERT's 0.02, which suits a width of 768.

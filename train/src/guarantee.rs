@@ -7,20 +7,21 @@
 //! answer (`yingda tune`) comes on top and is not part of it, nor are replies that are nearly word for word and need no intent.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use yingda_datasets::{ColumnMap, load};
+use yingda_datasets::{ColumnMap, Message};
 use yingda_models::selective::{Bound, Choice, GRID, Group, Row, Simulated, choose, rows_that_would_do, simulate};
 use yingda_models::{Guarantee, IntentGuarantee, ModelFolder, ModelSettings, fingerprint};
 
 use crate::{
     TrainError, calibrate,
+    chats::{self, Seen},
     eval::{Scored, score_examples},
-    examples::{self, data_fingerprint},
+    examples::{self, Example, data_fingerprint},
     fit::write_json,
     output,
     statistics::rows_by_session,
@@ -223,19 +224,28 @@ fn judge(flags: &CalibrateFlags) -> Result<(ModelSettings, Judged), TrainError> 
             "--not-answered: the model has no intent {unknown}; its intents stand in yingda.json"
         )));
     }
-    let kept = examples::examples(
-        load(&flags.data, &map)?.messages()?,
-        labels,
-        &folder.tokenizer,
-        folder.settings.context_turns,
-    )?;
-    if data_fingerprint(&kept) == folder.settings.data_fingerprint {
+    let mut messages = chats::of_model(&flags.data, &map, &folder.settings)?;
+    let copies = drop_copies(&mut messages);
+    if copies > 0 {
+        output::line(&format!("{copies} messages stand more than once and count once"));
+    }
+    let kept = examples::examples(messages, labels, &folder.tokenizer, folder.settings.context_turns)?;
+    let seen = Seen::read(&folder.path)?.sessions(&kept).into_iter().map(str::to_owned).collect::<HashSet<_>>();
+    let is_seen = |example: &Example| seen.contains(&example.message.session_id);
+    let count = kept.iter().filter(|example| is_seen(example)).count();
+    if count == kept.len() && count > 0 || data_fingerprint(&kept) == folder.settings.data_fingerprint {
         return Err(TrainError::Usage(
-            "--data is what the model learnt from, on which it is surer than it will be; give labelled chats that it has not seen"
+            "--data is what the model was made from, on which it is surer than it will be; give labelled chats that it has not seen"
                 .into(),
         ));
     }
-    let kept: Vec<_> = kept.into_iter().filter(|example| example.message.intent.is_some()).collect();
+    if count > 0 {
+        output::line(&format!(
+            "{count} of {} labelled messages are left out: the model was made from their sessions, and is surer there than it will be",
+            kept.len()
+        ));
+    }
+    let kept: Vec<_> = kept.into_iter().filter(|kept| kept.message.intent.is_some() && !is_seen(kept)).collect();
     if kept.is_empty() {
         return Err(TrainError::Usage(
             "no user message has an intent; check the columns with `yingda-train check`, or map one with --map intent=..."
@@ -268,6 +278,34 @@ fn judge(flags: &CalibrateFlags) -> Result<(ModelSettings, Judged), TrainError> 
     let sessions = sessions.into_iter().map(|session| session.into_iter().map(|row| rows[row]).collect()).collect();
     Ok((folder.settings, Judged { sessions, answerable, rows: kept.len() }))
 }
+
+/// Keeps the first of messages that stand several times: of the same session and turn, or of sessions that hold the same
+/// messages under different names. How many were dropped.
+fn drop_copies(messages: &mut Vec<Message>) -> usize {
+    let mut sessions: HashMap<&str, Vec<(i64, &str, &str)>> = HashMap::new();
+    for message in messages.iter() {
+        let turn = (message.turn, message.role.as_str(), message.text.as_str());
+        sessions.entry(&message.session_id).or_default().push(turn);
+    }
+    // A chat of one short message comes again by itself; a whole conversation does not.
+    let telling =
+        |turns: &[(i64, &str, &str)]| turns.iter().map(|turn| turn.2.chars().count()).sum::<usize>() >= TELLING;
+    let mut names: Vec<&str> = sessions.keys().copied().collect();
+    names.sort_unstable();
+    let mut known: HashSet<&[(i64, &str, &str)]> = HashSet::new();
+    let copied = names.into_iter().filter(|name| telling(&sessions[name]) && !known.insert(&sessions[name]));
+    let copied: HashSet<String> = copied.map(str::to_owned).collect();
+    let before = messages.len();
+    let mut met: HashSet<(String, i64, &'static str, String)> = HashSet::new();
+    messages.retain(|message| {
+        let row = (message.session_id.clone(), message.turn, message.role.as_str(), message.text.clone());
+        !copied.contains(&message.session_id) && met.insert(row)
+    });
+    before - messages.len()
+}
+
+/// Characters from which on two chats that are the same are one that was copied.
+const TELLING: usize = 12;
 
 fn judged_rows(scored: &Scored, settings: &ModelSettings, answerable: &[usize]) -> Vec<Row> {
     scored

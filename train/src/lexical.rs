@@ -186,7 +186,7 @@ fn strength(rows: &[Blended]) -> f32 {
             .iter()
             .map(|row| (row.encoder.iter().zip(&row.lexical).map(|(a, b)| a + strength * b).collect(), row.gold))
             .collect();
-        let temperature = calibrate::temperature(&rows);
+        let temperature = calibrate::likeliest_temperature(&rows);
         rows.iter()
             .map(|(logits, gold)| {
                 let probability = f64::from(calibrate::softmax(logits, temperature)[*gold]);

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod calibrate;
 pub mod card;
+mod chats;
 pub mod check;
 pub mod compare;
 pub mod confident;
@@ -19,6 +20,7 @@ pub mod fit;
 pub mod guarantee;
 pub mod import;
 mod lexical;
+mod lines;
 pub mod loss;
 pub mod metrics;
 pub mod noise;

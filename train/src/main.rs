@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource};
 use yingda_datasets::{CheckOptions, ColumnMap};
 use yingda_train::{
     TrainError,
@@ -18,11 +18,11 @@ use yingda_train::{
     compare::{self, CompareFlags, compare},
     eval::{eval, report},
     export::ExportFlags,
-    fit::{FitConfig, fit},
+    fit::{FitConfig, check_resumed, fit},
     guarantee::{self, CalibrateFlags},
     import::ImportFlags,
     noise::{NoiseArgs, noise},
-    pretrain::{PretrainConfig, pretrain},
+    pretrain::{PretrainConfig, held_out_line, pretrain},
     suggest::{SuggestArgs, suggest},
     sweep::{SweepArgs, sweep},
     tokenizer::{TokenizerFlags, tokenizer},
@@ -133,7 +133,10 @@ enum Command {
 
 #[expect(clippy::print_stderr, reason = "the last word to the user")]
 fn main() -> ExitCode {
-    match run(CommandLine::parse().command) {
+    let given = CommandLine::command().get_matches();
+    let resumed = resumed_flags(&given);
+    let command = CommandLine::from_arg_matches(&given).unwrap_or_else(|error| error.exit()).command;
+    match run(command, &resumed) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -142,7 +145,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode, TrainError> {
+/// The settings that were given beside --resume, by the names of their fields.
+fn resumed_flags(given: &ArgMatches) -> Vec<String> {
+    let Some((name, given)) = given.subcommand().filter(|(name, _)| ["fit", "pretrain"].contains(name)) else {
+        return Vec::new();
+    };
+    let command = CommandLine::command();
+    let flags = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    let names = flags.map(|flag| flag.get_id().as_str()).filter(|name| !["out", "resume", "json"].contains(name));
+    let named = names.filter(|name| given.value_source(name) == Some(ValueSource::CommandLine));
+    named.map(str::to_owned).collect()
+}
+
+fn run(command: Command, resumed: &[String]) -> Result<ExitCode, TrainError> {
     match command {
         Command::Check { data, map, min_class, intents, json: as_json } => {
             let intents = intents
@@ -158,6 +173,9 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             Ok(ExitCode::from(if checked.report.has_errors() { 2 } else { 0 }))
         }
         Command::Fit { config, out, resume, json: as_json } => {
+            if resume {
+                check_resumed(&*config, resumed, &out)?;
+            }
             let stop = stop_flag()?;
             let summary = fit(&config, &out, resume, &stop)?;
             show(as_json, &summary, || {
@@ -172,11 +190,14 @@ fn run(command: Command) -> Result<ExitCode, TrainError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Pretrain { config, out, resume, json: as_json } => {
+            if resume {
+                check_resumed(&*config, resumed, &out)?;
+            }
             let summary = pretrain(&config, &out, resume, &*stop_flag()?)?;
             show(as_json, &summary, || {
                 let area = summary.pair_area.map_or(String::new(), |area| format!(", pairs AUC {area:.4}"));
-                let (loss, steps) = (summary.masked_loss, summary.steps);
-                format!("held-out loss {loss:.4}{area}, {steps} steps, base model: {}", summary.model.display())
+                let loss = held_out_line(summary.masked_loss);
+                format!("{loss}{area}, {} steps, base model: {}", summary.steps, summary.model.display())
             });
             Ok(ExitCode::SUCCESS)
         }

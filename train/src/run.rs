@@ -22,7 +22,7 @@ use crate::{
     loss,
     optimizer::{AdamW, learning_rate},
     output,
-    retrieval::{self, KnowledgePairs},
+    retrieval::{self, KnowledgePairs, RetrievalScores},
     state::{self, State},
     tensorboard::{self, EventWriter},
 };
@@ -111,7 +111,8 @@ impl Run<'_> {
     pub(crate) fn resume(&mut self) -> Result<(), TrainError> {
         let state: State = state::load_progress(self.out, self.model.variables())?;
         state::load_moments(self.out, &mut self.optimizer, state.step)?;
-        if state.data_fingerprint != self.state.data_fingerprint {
+        let others = !state.rest_fingerprint.is_empty() && state.rest_fingerprint != self.state.rest_fingerprint;
+        if others || state.data_fingerprint != self.state.data_fingerprint {
             return Err(TrainError::Usage(
                 "--resume: the data is not what the run began with; put the old files back, or start a new run".into(),
             ));
@@ -163,7 +164,7 @@ impl Run<'_> {
             let epoch = self.state.epoch;
             let batches = self.batches(epoch);
             let started = Instant::now();
-            let (mut tokens, mut losses, mut steps, mut said) = (0usize, 0f64, 0usize, Instant::now());
+            let (mut tokens, mut said, before) = (0usize, Instant::now(), self.state.steps);
             for (index, batch) in batches.iter().enumerate().skip(self.state.batch) {
                 if stop.load(Ordering::Relaxed) {
                     bar.abandon();
@@ -177,8 +178,9 @@ impl Run<'_> {
                 let rate = learning_rate(peak, self.state.step, warm_up, total);
                 let step = self.step(&mut learner, batch, &weights, rate)?;
                 tokens += step.tokens;
-                losses += step.total;
-                steps += 1;
+                self.state.losses += step.total;
+                self.state.steps += 1;
+                let mean = self.state.losses / self.state.steps as f64;
                 self.state.step += 1;
                 self.state.batch = index + 1;
                 let speed = tokens as f64 / started.elapsed().as_secs_f64();
@@ -191,25 +193,25 @@ impl Run<'_> {
                 }
                 bar.set_position(self.state.step as u64);
                 bar.set_message(format!(
-                    "epoch {}/{} · loss {:.3} · {speed:.0} tokens/s",
+                    "epoch {}/{} · loss {mean:.3} · {speed:.0} tokens/s",
                     epoch + 1,
                     config.epochs,
-                    losses / steps as f64
                 ));
                 if !output::terminal() && said.elapsed().as_secs() >= 30 {
                     said = Instant::now();
-                    let left = started.elapsed().as_secs_f64() / steps as f64 * (total - self.state.step) as f64;
+                    let each = started.elapsed().as_secs_f64() / (self.state.steps - before) as f64;
+                    let left = each * (total - self.state.step) as f64;
                     output::line(&format!(
-                        "epoch {}/{}, step {}/{total}, loss {:.3}, {speed:.0} tokens/s, at most {:.0} minutes left",
+                        "epoch {}/{}, step {}/{total}, loss {mean:.3}, {speed:.0} tokens/s, at most {:.0} minutes left",
                         epoch + 1,
                         config.epochs,
                         self.state.step,
-                        losses / steps as f64,
                         (left / 60.0).ceil()
                     ));
                 }
             }
-            self.finish_epoch(losses / steps.max(1) as f64, started.elapsed().as_secs_f64(), &bar)?;
+            let mean = self.state.losses / self.state.steps.max(1) as f64;
+            self.finish_epoch(mean, started.elapsed().as_secs_f64(), &bar)?;
         }
         bar.finish_and_clear();
         Ok(())
@@ -327,10 +329,7 @@ impl Run<'_> {
             .transpose()?;
         let scores = self.scored(self.validation)?.scores(self.labels);
         let retrieval = self.pairs.map(|pairs| retrieval::held_out(self.model, pairs)).transpose()?;
-        // What is served is the whole model: its heads, and where there is knowledge its embedding too.
-        let heads = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1);
-        let parts: Vec<f64> = heads.chain(retrieval.as_ref().map(|scores| scores.recall_at_1)).collect();
-        let score = parts.iter().sum::<f64>() / parts.len().max(1) as f64;
+        let score = whole_score(&scores, retrieval.as_ref());
         let better = self.state.best_score.is_none_or(|best| score > best);
         let line = EpochLine {
             epoch: self.state.epoch + 1,
@@ -357,7 +356,7 @@ impl Run<'_> {
         self.log(&line)?;
         self.epochs.push(line);
         self.state.epoch += 1;
-        self.state.batch = 0;
+        (self.state.batch, self.state.losses, self.state.steps) = (0, 0.0, 0);
         if better {
             self.state.best_score = Some(score);
             self.state.best_epoch = self.state.epoch;
@@ -376,6 +375,14 @@ impl Run<'_> {
         let settings = settings(self.config, self.labels, self.tokenizer, &self.state.data_fingerprint);
         eval::score_examples(self.model, &settings, examples)
     }
+}
+
+/// What is served is the whole model: its heads, and where there is knowledge its embedding too. The mean of the macro-F1 of the
+/// heads and the recall@1 of held-out wordings.
+pub(crate) fn whole_score(scores: &eval::Scores, retrieval: Option<&RetrievalScores>) -> f64 {
+    let heads = [&scores.intent, &scores.sentiment].into_iter().flatten().map(|task| task.macro_f1);
+    let parts: Vec<f64> = heads.chain(retrieval.map(|scores| scores.recall_at_1)).collect();
+    parts.iter().sum::<f64>() / parts.len().max(1) as f64
 }
 
 /// What a model's folder says of it before temperatures and thresholds are chosen.
@@ -397,6 +404,7 @@ pub(crate) fn settings(
         thresholds: Thresholds::default(),
         guarantee: None,
         data_fingerprint: data_fingerprint.to_owned(),
+        folded: None,
         created_by: format!("yingda-train {}", env!("CARGO_PKG_VERSION")),
     }
 }

@@ -26,6 +26,14 @@ pub(crate) struct State {
     pub best_epoch: usize,
     /// SHA-256 of the training data.
     pub data_fingerprint: String,
+    /// SHA-256 of what it is judged by and of the knowledge; empty in runs of earlier versions.
+    #[serde(default)]
+    pub rest_fingerprint: String,
+    /// Sum of the losses of the current epoch, and of how many steps.
+    #[serde(default)]
+    pub losses: f64,
+    #[serde(default)]
+    pub steps: usize,
     /// Lines of `metrics.jsonl` that belong to this state; a resumed run cuts what came after.
     pub metric_lines: usize,
 }

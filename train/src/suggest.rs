@@ -10,11 +10,11 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use yingda_datasets::{ColumnMap, DatasetsError, Message, NearDuplicates, Role, Sentiment, load, write_atomically};
+use yingda_datasets::{ColumnMap, DatasetsError, Message, NearDuplicates, Role, Sentiment, write_atomically};
 use yingda_models::{Encoded, Labels, ModelFolder, Seeded, text::TextContract};
 
 use crate::{
-    TrainError, eval,
+    TrainError, chats, eval,
     examples::{self, Example},
     fit::write_json,
     metrics::best,
@@ -104,7 +104,7 @@ pub fn suggest(args: &SuggestArgs) -> Result<SuggestSummary, TrainError> {
     }
     let device = yingda_models::device(&args.device)?;
     let folder = ModelFolder::open(&args.model, &device, false)?;
-    let messages = load(&args.data, &ColumnMap::for_chats(&args.map)?)?.messages()?;
+    let messages = chats::of_model(&args.data, &ColumnMap::for_chats(&args.map)?, &folder.settings)?;
     let mut sessions: HashMap<&str, Vec<&Message>> = HashMap::new();
     for message in &messages {
         sessions.entry(&message.session_id).or_default().push(message);

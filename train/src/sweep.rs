@@ -3,6 +3,7 @@
 use std::{
     cmp::Ordering,
     collections::BTreeMap,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     time::Instant,
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     TrainError,
-    fit::{FitConfig, write_json},
+    fit::{self, FitConfig, write_json},
     output, runs,
     statistics::mean_and_deviation,
 };
@@ -65,7 +66,7 @@ pub struct Combination {
     pub settings: BTreeMap<String, Value>,
     /// The same, as they are written on the command line.
     pub flags: String,
-    /// Mean of the best validation scores over the seeds; `None` when no run came to its end.
+    /// Mean of the validation scores over the seeds; `None` when no run came to its end.
     pub mean: Option<f64>,
     /// Their sample standard deviation, from two runs on.
     pub standard_deviation: Option<f64>,
@@ -101,6 +102,9 @@ pub struct SweepSummary {
 struct RunResult {
     /// `None` when the loss left the numbers.
     best: Option<Best>,
+    /// SHA-256 of the files.
+    #[serde(default)]
+    data: String,
     seconds: f64,
 }
 
@@ -122,6 +126,12 @@ pub fn sweep(args: &SweepArgs, stop: &AtomicBool) -> Result<SweepSummary, TrainE
     }
     let grid = parse_grid(&args.fit, &args.grid)?;
     let combinations = combinations(&args.fit, &grid)?;
+    // One that cannot be run is told before hours are spent on those before it.
+    for (settings, config) in &combinations {
+        let unusable = |error: TrainError| TrainError::Usage(format!("--grid, {}: {error}", flags(settings)));
+        fit::validate(config).map_err(unusable)?;
+    }
+    let data = fingerprint(&args.fit)?;
     let seeds: Vec<u64> = (0..args.seeds).map(|more| args.fit.seed.wrapping_add(more)).collect();
     let out = &args.out;
     runs::claim(out, SUMMARY, "yingda-train sweep")?;
@@ -135,7 +145,7 @@ pub fn sweep(args: &SweepArgs, stop: &AtomicBool) -> Result<SweepSummary, TrainE
             let run = out.join(folder_name(settings)).join(format!("seed-{seed}"));
             let config = FitConfig { seed, ..config.clone() };
             let what = format!("run {number} of {all}: {} --seed {seed}", flags(settings));
-            results[place].push((seed, one_run(&config, &run, &what, stop)?));
+            results[place].push((seed, one_run(&config, &data, &run, &what, stop)?));
         }
     }
     let summary = summary(out, &grid, &seeds, &combinations, &results);
@@ -143,30 +153,54 @@ pub fn sweep(args: &SweepArgs, stop: &AtomicBool) -> Result<SweepSummary, TrainE
     Ok(summary)
 }
 
-fn one_run(config: &FitConfig, run: &Path, what: &str, stop: &AtomicBool) -> Result<RunResult, TrainError> {
+fn one_run(config: &FitConfig, data: &str, run: &Path, what: &str, stop: &AtomicBool) -> Result<RunResult, TrainError> {
     let path = run.join(RESULT);
     if path.exists() {
         runs::same_settings(config, run)?;
         let text = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
-        output::line(&format!("{what} is done"));
-        return serde_json::from_slice(&text).map_err(|error| {
+        let result: RunResult = serde_json::from_slice(&text).map_err(|error| {
             TrainError::Usage(format!("{} is damaged ({error}); remove it to run its run again", path.display()))
-        });
+        })?;
+        if result.data != data {
+            return Err(TrainError::Usage(format!(
+                "{} was run on other data, with which it cannot be ranked; put the old files back, or name a new --out",
+                run.display()
+            )));
+        }
+        output::line(&format!("{what} is done"));
+        return Ok(result);
     }
     output::line(what);
     let started = Instant::now();
     let best = match runs::fit_to_the_end(config, run, stop) {
-        Ok(summary) => Some(Best { score: summary.best_score, epoch: summary.best_epoch }),
+        Ok(summary) => Some(Best { score: summary.validation_score, epoch: summary.best_epoch }),
         Err(error @ TrainError::Diverged { .. }) => {
             output::line(&format!("{error}; the sweep goes on"));
             None
         }
         Err(error) => return Err(error),
     };
-    let result = RunResult { best, seconds: started.elapsed().as_secs_f64() };
+    let result = RunResult { best, data: data.to_owned(), seconds: started.elapsed().as_secs_f64() };
     write_json(&path, &result)?;
     runs::remove_checkpoint(run)?;
     Ok(result)
+}
+
+/// SHA-256 of what all runs read.
+fn fingerprint(config: &FitConfig) -> Result<String, TrainError> {
+    let mut hasher = Sha256::new();
+    for path in config.data.iter().chain(&config.test).chain(&config.knowledge) {
+        let mut file = std::fs::File::open(path).map_err(TrainError::io("read", path))?;
+        let mut block = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut block).map_err(TrainError::io("read", path))? {
+                0 => break,
+                count => hasher.update(&block[..count]),
+            }
+        }
+        hasher.update(b"|");
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The flags that a grid can have: those of one value. The seed has its own flag.
@@ -194,6 +228,9 @@ fn parse_grid(config: &FitConfig, given: &[String]) -> Result<Vec<GridKey>, Trai
         }
         if !known.contains(&flag) {
             return Err(usage(format!("fit has no flag `{flag}` of one value; the flags are {}", known.join(", "))));
+        }
+        if config.base.is_some() && ["hidden", "layers", "heads", "embeddings"].contains(&flag.as_str()) {
+            return Err(usage(format!("--base has a shape and weights of its own, which `{flag}` does not change")));
         }
         if grid.iter().any(|key| key.flag == flag) {
             return Err(usage(format!("`{flag}` was given already; name all its values in one --grid")));

@@ -1,17 +1,14 @@
 //! `tokenizer`: a vocabulary made of texts, and how well it covers them.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rayon::prelude::*;
 use serde::Serialize;
-use yingda_datasets::{ColumnMap, load};
+use yingda_datasets::ColumnMap;
 use yingda_models::{TextTokenizer, VocabularyCounter, text::TextContract};
 
-use crate::{TrainError, fit::check_new_folder, pretrain::texts_of};
+use crate::{TrainError, chats, fit::check_new_folder, lines::TextLines, pretrain::texts_of};
 
 /// Lines that go through the text contract together.
 const LINES: usize = 16_384;
@@ -149,7 +146,8 @@ pub fn vocabulary(
         }
     }
     for path in chats {
-        for message in load(std::slice::from_ref(path), &ColumnMap::for_chats::<&str>(&[])?)?.messages()? {
+        let map = ColumnMap::for_chats::<&str>(&[])?;
+        for message in chats::checked("--chats", std::slice::from_ref(path), &map, contract)?.messages()? {
             counter.add(&contract.model_text(&message.text));
         }
     }
@@ -162,16 +160,13 @@ fn each_block(
     contract: &TextContract,
     mut work: impl FnMut(&[String]) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
-    let file = std::fs::File::open(path).map_err(TrainError::io("read", path))?;
-    let mut lines = BufReader::new(file).split(b'\n');
+    let mut lines = TextLines::open(path)?;
     loop {
-        let block: Vec<Vec<u8>> =
-            lines.by_ref().take(LINES).collect::<Result<_, _>>().map_err(TrainError::io("read", path))?;
+        let block = lines.block(LINES)?;
         if block.is_empty() {
             return Ok(());
         }
-        let texts: Vec<String> =
-            block.par_iter().map(|line| contract.model_text(&String::from_utf8_lossy(line))).collect();
+        let texts: Vec<String> = block.par_iter().map(|line| contract.model_text(line)).collect();
         work(&texts)?;
     }
 }

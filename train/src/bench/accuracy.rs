@@ -236,7 +236,7 @@ struct BaseModel {
 impl BaseModel {
     fn open(folder: &Path) -> Result<Self, TrainError> {
         let labels = Labels { intents: vec!["none".into()], sentiments: SENTIMENTS.map(str::to_owned).to_vec() };
-        let (model, _) = MultiTaskModel::from_base(folder, &labels, 0, &Device::Cpu)?;
+        let (model, _) = MultiTaskModel::from_base(folder, &labels, None, 0, &Device::Cpu)?;
         let max_tokens = model.encoder().config().max_position_embeddings.min(MAX_TOKENS);
         let tokenizer = TextTokenizer::load(folder, TextContract::default(), max_tokens)?;
         let mut digest = Sha256::new();

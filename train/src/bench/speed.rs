@@ -290,6 +290,7 @@ fn serving_peer(
         temperatures: Temperatures::default(),
         thresholds: Thresholds::default(),
         guarantee: None,
+        folded: None,
         data_fingerprint: String::new(),
         created_by: "bench".into(),
     };

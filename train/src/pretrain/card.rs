@@ -12,7 +12,7 @@ pub(crate) fn card(
     corpus: &Corpus,
     encoder: &BertConfig,
     steps: usize,
-    masked_loss: f64,
+    masked_loss: Option<f64>,
     pair_area: Option<f64>,
 ) -> String {
     use std::fmt::Write as _;
@@ -34,12 +34,12 @@ pub(crate) fn card(
         let vocabulary = if config.tokenizer.is_some() { ", with the entries of another vocabulary" } else { "" };
         let _ = writeln!(text, "It went on from `{}`{vocabulary}.\n", name(base).display());
     }
-    let _ = writeln!(
-        text,
-        "On text and pairs that were held out: cross-entropy of hidden tokens {masked_loss:.3} (perplexity {:.1}){}.\n",
-        masked_loss.exp(),
-        pair_area.map_or(String::new(), |area| format!(", area under the ROC curve of the cosine {area:.4}"))
-    );
+    let loss = |loss: f64| format!("cross-entropy of hidden tokens {loss:.3} (perplexity {:.1})", loss.exp());
+    let area = |area: f64| format!("area under the ROC curve of the cosine {area:.4}");
+    let measured: Vec<String> = masked_loss.map(loss).into_iter().chain(pair_area.map(area)).collect();
+    if !measured.is_empty() {
+        let _ = writeln!(text, "On text and pairs that were held out: {}.\n", measured.join(", "));
+    }
     text.push_str("## Sources\n\n| file | lines or messages |\n|---|---|\n");
     for source in corpus.sources.chunk_by(|one, other| one == other) {
         let (name, lines) = &source[0];

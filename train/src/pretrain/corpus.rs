@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    io::{BufRead, BufReader, BufWriter, Read as _, Write as _},
+    io::{BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -12,10 +12,10 @@ use jieba_rs::Jieba;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use yingda_datasets::{ColumnMap, Role, load};
+use yingda_datasets::{ColumnMap, Role};
 use yingda_models::{Seeded, TextTokenizer, context};
 
-use crate::{TrainError, output};
+use crate::{TrainError, chats, lines::TextLines, output};
 
 /// Lines that are tokenized together.
 const LINES: usize = 16_384;
@@ -152,7 +152,8 @@ fn turns(
     context_turns: usize,
     seed: u64,
 ) -> Result<Vec<(usize, Piece)>, TrainError> {
-    let messages = load(std::slice::from_ref(path), &ColumnMap::for_chats::<&str>(&[])?)?.messages()?;
+    let map = ColumnMap::for_chats::<&str>(&[])?;
+    let messages = chats::checked("--chats", std::slice::from_ref(path), &map, tokenizer.contract())?.messages()?;
     let mut draw = Seeded::new(seed, CONTEXT_STREAM);
     let mut sessions: HashMap<String, (usize, VecDeque<(bool, String)>)> = HashMap::new();
     let mut cut = Vec::with_capacity(messages.len());
@@ -194,16 +195,10 @@ impl Corpus {
         let mut counts = Vec::new();
         let mut number = 0u64;
         for path in sources.text {
-            let file = std::fs::File::open(path).map_err(TrainError::io("read", path))?;
-            let mut lines = BufReader::new(file).split(b'\n');
+            let mut lines = TextLines::open(path)?;
             let mut count = 0;
             loop {
-                let block: Vec<String> = lines
-                    .by_ref()
-                    .take(LINES)
-                    .map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned()))
-                    .collect::<Result<_, _>>()
-                    .map_err(TrainError::io("read", path))?;
+                let block = lines.block(LINES)?;
                 if block.is_empty() {
                     break;
                 }

@@ -110,9 +110,9 @@ pub struct PretrainConfig {
     /// Largest norm of the gradients of a step
     #[arg(long, default_value_t = 1.0)]
     pub max_norm: f64,
-    /// Dropout in the encoder
-    #[arg(long, default_value_t = 0.05)]
-    pub dropout: f64,
+    /// Dropout in the encoder [default: 0.05 for a fresh encoder, with --base what it was trained with]
+    #[arg(long)]
+    pub dropout: Option<f64>,
     /// Share of tokens that are hidden
     #[arg(long, default_value_t = 0.15)]
     pub mask_share: f64,
@@ -149,8 +149,8 @@ pub struct PretrainSummary {
     pub model: PathBuf,
     /// Steps over text and pairs.
     pub steps: usize,
-    /// Mean cross-entropy of hidden tokens of held-out text, in nats.
-    pub masked_loss: f64,
+    /// Mean cross-entropy of hidden tokens of held-out text, in nats; `None` when there is too little text to hold any out.
+    pub masked_loss: Option<f64>,
     /// Area under the ROC curve of the cosine over held-out pairs.
     pub pair_area: Option<f64>,
 }
@@ -264,6 +264,14 @@ pub fn pretrain(
     Ok(PretrainSummary { model: folder, steps: run.progress.step, masked_loss, pair_area })
 }
 
+/// The loss on held-out text, for people.
+pub fn held_out_line(masked_loss: Option<f64>) -> String {
+    match masked_loss {
+        Some(loss) => format!("held-out loss {loss:.4} (perplexity {:.1})", loss.exp()),
+        None => "too little text to hold any out".to_owned(),
+    }
+}
+
 fn validate(config: &PretrainConfig) -> Result<(), TrainError> {
     let share = |name: &str, value: f64| {
         if (0.0..1.0).contains(&value) {
@@ -273,7 +281,7 @@ fn validate(config: &PretrainConfig) -> Result<(), TrainError> {
         }
     };
     share("warm-up", config.warm_up)?;
-    share("dropout", config.dropout)?;
+    share("dropout", config.dropout.unwrap_or_default())?;
     share("mask-share", config.mask_share)?;
     if !(config.epochs.is_finite()
         && config.epochs >= 0.0
@@ -287,6 +295,7 @@ fn validate(config: &PretrainConfig) -> Result<(), TrainError> {
             "--step-tokens must be at least --max-tokens, and --step-pairs at least 2".into(),
         ));
     }
+    crate::fit::check_shape(config.hidden, config.layers, config.heads)?;
     if config.positions < config.max_tokens {
         return Err(TrainError::Usage(format!(
             "--max-tokens {} is more than --positions {}",
@@ -313,7 +322,7 @@ fn make_model(
     let labels = Labels { intents: vec!["none".into()], sentiments: SENTIMENTS.map(str::to_owned).to_vec() };
     let model = match &config.base {
         Some(folder) => {
-            let base = MultiTaskModel::from_base(folder, &labels, config.seed, &device)?.0;
+            let base = MultiTaskModel::from_base(folder, &labels, config.dropout, config.seed, &device)?.0;
             match &config.tokenizer {
                 None => base,
                 Some(_) => with_vocabulary(&base, folder, tokenizer, &labels, config.seed)?,
@@ -327,7 +336,7 @@ fn make_model(
                 num_attention_heads: config.heads,
                 intermediate_size: 4 * config.hidden,
                 hidden_act: HiddenAct::Gelu,
-                hidden_dropout_prob: config.dropout,
+                hidden_dropout_prob: config.dropout.unwrap_or(0.05),
                 max_position_embeddings: config.positions,
                 type_vocab_size: 2,
                 initializer_range: (1.0 / config.hidden as f64).sqrt() * 0.5,
@@ -538,11 +547,7 @@ impl Run<'_> {
                 let (masked_loss, pair_area) = self.measure()?;
                 bar.suspend(|| {
                     let area = pair_area.map_or(String::new(), |area| format!(", pairs AUC {area:.4}"));
-                    output::line(&format!(
-                        "step {}: held-out loss {masked_loss:.4} (perplexity {:.1}){area}",
-                        self.progress.step,
-                        masked_loss.exp()
-                    ));
+                    output::line(&format!("step {}: {}{area}", self.progress.step, held_out_line(masked_loss)));
                 });
                 self.log(&serde_json::json!({
                     "step": self.progress.step, "held_out_loss": masked_loss, "held_out_pair_area": pair_area,
@@ -600,7 +605,7 @@ impl Run<'_> {
     }
 
     /// Loss on held-out text, and the area under the curve of held-out pairs.
-    fn measure(&mut self) -> Result<(f64, Option<f64>), TrainError> {
+    fn measure(&mut self) -> Result<(Option<f64>, Option<f64>), TrainError> {
         let mut generator = Seeded::new(self.config.seed, streams::HELD_OUT);
         let mut learner = Learner::new(self.model)?;
         let (mut sum, mut count) = (0.0, 0);
@@ -610,7 +615,7 @@ impl Run<'_> {
             sum += loss.loss * loss.hidden as f64;
             count += loss.hidden;
         }
-        let masked = sum / count.max(1) as f64;
+        let masked = (count > 0).then(|| sum / count as f64);
         let held_out = &self.pairs.held_out;
         if !held_out.iter().any(|pair| pair.2) || held_out.iter().all(|pair| pair.2) {
             return Ok((masked, None));
