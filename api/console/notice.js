@@ -60,29 +60,67 @@ export function ring() {
   });
 }
 
-// Watches for tickets that nobody has, of the person's team or of everybody. Slowly also while the tab is hidden: that is when
-// the title is all that is seen of it.
+// How many of one's own tickets are watched for what their customers write.
+const WATCHED = 20;
+
+// Watches for what asks for the person: tickets that nobody has, of their team or of everybody; tickets that are offered to them;
+// and what the customers of their tickets write while another ticket is looked at, or none. Slowly also while the tab is
+// hidden: that is when the title is all that is seen of it.
 export function watch(me, changed) {
   let newest = null;
+  let mine = null;
   let unseen = 0;
   const seen = () => {
     unseen = 0;
     if (document.title.startsWith("●")) document.title = TITLE;
   };
   for (const event of ["pointerdown", "keydown"]) document.addEventListener(event, seen);
-  return poll(5000, async () => {
+
+  async function fresh() {
     const { tickets } = await get(address("/v1/tickets", { status: "new", limit: 20 }));
     const ours = tickets.filter((ticket) => !ticket.team || !me.user?.team || ticket.team === me.user.team);
     // Ids begin with the time, so that a larger one is a newer one. A ticket that is reopened or transferred is no news here.
-    const fresh = newest === null ? [] : ours.filter((ticket) => ticket.ticket_id > newest);
+    const found = newest === null ? [] : ours.filter((ticket) => ticket.ticket_id > newest);
     newest = tickets.reduce((last, ticket) => (ticket.ticket_id > last ? ticket.ticket_id : last), newest ?? "");
-    if (!fresh.length) return;
-    unseen += fresh.length;
-    document.title = "● " + unseen + " 张新工单 · 客服台";
+    return found;
+  }
+
+  // What the customer of a ticket has written since it was last looked at.
+  async function written(ticket, before) {
+    if (!ticket.session_id || before?.updated_at === ticket.updated_at) return before?.seq ?? 0;
+    const path = "/v1/sessions/" + encodeURIComponent(ticket.session_id);
+    const { last_seq: seq, turns } = await get(address(path, before ? { after: before.seq, limit: 50 } : { limit: 1 }));
+    const looked = !document.hidden && location.hash === "#/ticket/" + ticket.ticket_id;
+    if (before && !looked) ticket.news = turns.filter((turn) => turn.role === "user" && turn.seq > before.seq);
+    return seq;
+  }
+
+  async function own() {
+    const { tickets } = await get(address("/v1/tickets", { status: "open", assignee: me.name, limit: WATCHED }));
+    const known = new Map();
+    for (const ticket of tickets) {
+      const before = mine?.get(ticket.ticket_id);
+      known.set(ticket.ticket_id, { updated_at: ticket.updated_at, seq: await written(ticket, before) });
+    }
+    const offered = mine === null ? [] : tickets.filter((ticket) => !ticket.accepted && !mine.has(ticket.ticket_id));
+    const answered = tickets.filter((ticket) => ticket.news?.length);
+    mine = known;
+    return { offered, answered };
+  }
+
+  const about = (ticket) => ticket.category || "未分类";
+  const hint = (ticket) => "优先级" + PRIORITIES[ticket.priority] + "，" + reasonText(ticket.reason, "");
+
+  return poll(5000, async () => {
+    const [waiting, { offered, answered }] = [await fresh(), await own()];
+    const count = waiting.length + offered.length + answered.length;
+    if (!count) return;
+    unseen += count;
+    document.title = "● " + unseen + " 条提醒 · 客服台";
     ring();
-    const first = fresh[0];
-    const text = fresh.length > 1 ? fresh.length + " 张新工单" : "新工单：" + (first.category || "未分类");
-    say(text, "news", "优先级" + PRIORITIES[first.priority] + "，" + reasonText(first.reason, ""));
+    if (waiting.length) say(waiting.length > 1 ? waiting.length + " 张新工单" : "新工单：" + about(waiting[0]), "news", hint(waiting[0]));
+    for (const ticket of offered) say("分配给您的工单：" + about(ticket), "news", hint(ticket));
+    for (const ticket of answered) say("客户有新消息：" + about(ticket), "news", ticket.news.at(-1).text.slice(0, 60));
     changed();
-  }, 30000);
+  }, 10000);
 }

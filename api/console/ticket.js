@@ -287,9 +287,12 @@ export function showTicket(container, id, me, queueChanged) {
     send.disabled = true;
     await attempt(async () => {
       await post(ticketPath(id, "reply"), body);
-      text.value = "";
+      // What was typed while it was on its way stays.
+      const typed = text.value.trimStart();
+      text.value = typed.startsWith(said) ? typed.slice(said.length).trimStart() : typed;
       sending = null;
-      drafts.delete(id);
+      if (text.value) drafts.set(id, text.value);
+      else drafts.delete(id);
       suggestion = null;
       source.textContent = "";
       atEnd = true;

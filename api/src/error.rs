@@ -244,6 +244,9 @@ pub enum ApiError {
     /// Too much waits already.
     #[error("busy")]
     Busy,
+    /// The caller's id of the message is that of another one in the session.
+    #[error("message id used before")]
+    MessageIdReused,
     /// It took too long.
     #[error("timeout")]
     Timeout,
@@ -373,6 +376,7 @@ impl ApiError {
             Self::OrganisationTaken(_) => ("organisation_taken", StatusCode::CONFLICT),
             Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT),
+            Self::MessageIdReused => ("message_id_reused", StatusCode::CONFLICT),
             Self::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
             Self::Storage(_) => ("storage_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::ModelUnavailable(_) => ("model_unavailable", StatusCode::SERVICE_UNAVAILABLE),
@@ -555,6 +559,10 @@ impl ApiError {
                 (format!("已有外部机构使用「{name}」"), "名称和团队都不能与其他机构相同，请换一个。")
             }
             Self::Busy => ("当前排队的消息太多".into(), "请在响应头 Retry-After 的秒数之后用相同的 message_id 重试。"),
+            Self::MessageIdReused => (
+                "这个 message_id 已用于同一会话里的另一条消息".into(),
+                "每条新消息请用新的 message_id；只有重发同一条消息才用相同的。",
+            ),
             Self::Timeout => ("处理超时".into(), "请用相同的 message_id 重试：已受理的消息不会重复处理。"),
             Self::Stopping => ("服务正在停止".into(), "请稍后重试。"),
             Self::Storage(_) => {
@@ -832,6 +840,7 @@ mod tests {
             (ApiError::OrganisationTaken("安达快递".into()), "organisation_taken", 409),
             (ApiError::Busy, "busy", 429),
             (ApiError::Timeout, "timeout", 504),
+            (ApiError::MessageIdReused, "message_id_reused", 409),
             (ApiError::Stopping, "stopping", 503),
             (ApiError::Storage(storage()), "storage_unavailable", 503),
             (ApiError::ModelUnavailable("secret detail".into()), "model_unavailable", 503),
@@ -852,7 +861,7 @@ mod tests {
             let (message, hint) = error.sentences();
             assert!(!message.is_empty() && !hint.is_empty(), "{error:?}");
         }
-        assert_eq!(all.len(), 69);
+        assert_eq!(all.len(), 70);
     }
 
     #[test]

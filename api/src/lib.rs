@@ -256,6 +256,7 @@ pub async fn serve(
                     _ = ticks.tick() => state.run_upkeep(),
                     _ = minutes.tick() => {
                         state.forget_flows().await;
+                        state.forget_said().await;
                         state.count_finished_hours().await;
                         state.forget_logins().await;
                     }

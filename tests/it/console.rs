@@ -520,7 +520,7 @@ async fn a_long_queue_is_a_few_rows_and_new_tickets_announce_themselves() {
 
     let urgent = service.chat("s", "u", "我要投诉你们").await;
     let urgent = string(&urgent["ticket_id"]);
-    agent.until("document.title.startsWith('● 1 张新工单')").await;
+    agent.until("document.title.startsWith('● 1 条提醒')").await;
     agent.sees(".notice.news", "新工单").await;
     agent.read("document.querySelector('.list').scrollTo(0, 0)").await;
     agent.until(&format!("document.querySelector('a.ticket[aria-posinset=\"1\"]')?.dataset.id === '{urgent}'")).await;
@@ -531,6 +531,14 @@ async fn a_long_queue_is_a_few_rows_and_new_tickets_announce_themselves() {
     service.send("POST", &format!("/v1/tickets/{urgent}/take"), json!({ "agent": "小李" })).await;
     agent.sees(".count", "260 张工单").await;
     agent.until(&format!("!document.querySelector(\"[data-id='{urgent}']\")")).await;
+
+    // What is given to the person, and what its customer writes while something else is looked at.
+    let given = string(&service.chat("s2", "u2", "我要投诉你们").await["ticket_id"]);
+    service.send("POST", &format!("/v1/tickets/{given}/assign"), json!({ "to": "小王" })).await;
+    agent.sees(".notice.news", "分配给您的工单").await;
+    service.chat("s2", "u2", "三天了还没人理我").await;
+    agent.sees(".notice.news", "客户有新消息").await;
+    agent.sees(".notice.news", "三天了还没人理我").await;
     agent.press("?").await;
     agent.sees("dialog.keys", "领取工单").await;
     agent.close().await;

@@ -126,6 +126,49 @@ async fn a_ticket_goes_through_its_whole_life() {
     .await;
 }
 
+/// What a person writes reaches the customer as it is, for a month, and is masked everywhere else.
+#[tokio::test]
+async fn the_customer_reads_what_was_written() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let ticket = handed_over(&service, "s", "u").await;
+        service.act(&ticket, "take", json!({ "agent": "小王" })).await.ok();
+        let words = "请寄回：浙江省杭州市余杭区文一西路969号，收件人电话13812345678";
+        service.act(&ticket, "reply", json!({ "agent": "小王", "text": words })).await.ok();
+        let last = async || service.session("s").await["turns"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(last().await["text"], words);
+        let found = service.get("/v1/tickets/search?q=13812345678").await;
+        assert!(!found.text().contains("13812345678"), "{}", found.text());
+        let storage = service.state.storage();
+        let turns = storage.last_turns("s", 0, 1).await.unwrap();
+        assert!(!turns[0].text.contains("13812345678"), "{turns:?}");
+        storage.forget_said(yingda::storage::now() + 1).await.unwrap();
+        let text = last().await["text"].as_str().unwrap().to_owned();
+        assert!(text.starts_with("请寄回") && !text.contains("13812345678"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_form_is_written_down_once_and_wakes_a_ticket_that_waits() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let form = json!({ "message_id": "f1", "text": "请给我回电话", "user_id": "u" });
+        let first = service.post("/v1/tickets", form.clone()).await.ok();
+        let again = service.post("/v1/tickets", form).await.ok();
+        assert_eq!((&first["ticket_id"], &first["session_id"]), (&again["ticket_id"], &again["session_id"]));
+        let session = string(&first["session_id"]);
+        assert_eq!(service.session(&session).await["turns"].as_array().unwrap().len(), 1);
+        let ticket = string(&first["ticket_id"]);
+        service.act(&ticket, "take", json!({ "agent": "小王" })).await.ok();
+        service.act(&ticket, "wait", json!({ "agent": "小王" })).await.ok();
+        let urgent = json!({ "session_id": session, "text": "很急", "priority": "urgent" });
+        let woken = service.post("/v1/tickets", urgent).await.ok();
+        assert_eq!((&woken["status"], &woken["priority"]), (&json!("in_progress"), &json!("urgent")));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_was_done_can_begin_again_once() {
     on_each_database(async |place| {

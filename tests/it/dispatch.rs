@@ -87,6 +87,49 @@ async fn a_ticket_is_offered_to_who_can_and_goes_on_when_they_do_not_take_it() {
 }
 
 #[tokio::test]
+async fn what_all_have_let_pass_rests_and_what_a_colleague_gave_stays() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let dispatcher = dispatcher(&service, DeskSettings::default());
+        let accept = i64::from(DeskSettings::default().routing.accept_seconds) * SECOND;
+        person(&service, "小王", "售后", json!({})).await;
+        let alone = ticket(&service, "s1", "退款").await;
+        let mut at = now();
+        assert_eq!(dispatcher.dispatch(at).await.unwrap(), Dispatched { offered: 1, returned: 0 });
+        at += accept + SECOND;
+        assert_eq!(
+            dispatcher.dispatch(at).await.unwrap(),
+            Dispatched { offered: 0, returned: 1 },
+            "nobody else is there"
+        );
+        // Routing takes who was not heard of for a while as gone, so that the clock may not run too far ahead.
+        let rest = at + 3 * accept;
+        assert_eq!(dispatcher.dispatch(rest - SECOND).await.unwrap(), Dispatched::default());
+        let settings = DeskSettings { offline_seconds: 600, abandoned_seconds: 3600, ..DeskSettings::default() };
+        let patient = Dispatcher::new(service.state.storage().clone(), settings);
+        assert_eq!(patient.dispatch(at).await.unwrap(), Dispatched::default(), "it rests");
+        assert_eq!(
+            patient.dispatch(rest).await.unwrap(),
+            Dispatched { offered: 1, returned: 0 },
+            "then it begins anew"
+        );
+        service.act(&alone, "take", json!({ "agent": "小王" })).await.ok();
+
+        person(&service, "小李", "售后", json!({})).await;
+        presence(&service, "小李", "away").await;
+        let given = ticket(&service, "s2", "退款").await;
+        let nobody = service.act(&given, "assign", json!({ "to": "小玉" })).await;
+        assert_eq!(nobody.status, 422, "{}", nobody.text());
+        service.act(&given, "assign", json!({ "to": "小李", "reason": "老客户" })).await.ok();
+        assert_eq!(patient.dispatch(now() + 2 * accept).await.unwrap(), Dispatched::default(), "a colleague chose");
+        assert_eq!(read(&service, &given).await["assignee"], "小李");
+        let away = patient.dispatch(now() + 3601 * SECOND).await.unwrap();
+        assert_eq!(away.returned, 2, "whoever is gone for long has left both behind");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_customer_is_given_to_who_speaks_their_language() {
     on_each_database(async |place| {
         let service = place.service().await;

@@ -158,9 +158,11 @@ async fn a_message_is_answered_once_however_often_it_comes() {
         let service = place.service().await;
         let first = service.post("/v1/chat", message("s", "m", "在吗")).await;
         assert!(!first.headers.contains_key("idempotent-replayed"));
-        let again = service.post("/v1/chat", message("s", "m", "另一句话")).await;
+        let again = service.post("/v1/chat", message("s", "m", "在吗")).await;
         assert_eq!(again.headers["idempotent-replayed"], "true");
         assert_eq!((first.ok(), &first.body), (again.ok(), &again.body));
+        let other = service.post("/v1/chat", message("s", "m", "另一句话")).await;
+        assert_eq!(other.refusal(), (409, "message_id_reused".to_owned()), "it would be lost");
         assert_eq!(service.session("s").await["last_seq"], 2);
         assert_eq!(texts(&service.session("s").await)[0], "在吗");
 
@@ -770,7 +772,8 @@ async fn personal_data_is_kept_nowhere() {
         let ticket = string(&opened["ticket_id"]);
         service.chat("s", &format!("电话{PHONE}呢")).await;
         service.act(&ticket, "take", json!({ "agent": "小王" })).await.ok();
-        let words = json!({ "agent": "小王", "text": format!("是{PHONE}吗") });
+        // What an agent writes reaches the customer as it is, and is a test of its own.
+        let words = json!({ "agent": "小王", "text": "是这个号码吗" });
         service.act(&ticket, "reply", words).await.ok();
         let note = json!({ "agent": "小王", "note": format!("回电{PHONE}") });
         service.act(&ticket, "resolve", note).await.ok();
@@ -1029,6 +1032,7 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
         (ApiError::OrganisationNotFound("x".into()), "organisation_not_found", 404),
         (ApiError::OrganisationTaken("x".into()), "organisation_taken", 409),
         (ApiError::Busy, "busy", 429),
+        (ApiError::MessageIdReused, "message_id_reused", 409),
         (ApiError::Timeout, "timeout", 504),
         (ApiError::Stopping, "stopping", 503),
         (ApiError::Storage(StorageError::Slow), "storage_unavailable", 503),
@@ -1052,7 +1056,8 @@ fn codes() -> Vec<(ApiError, &'static str, u16)> {
             ApiError::RouteNotFound | ApiError::MethodNotAllowed | ApiError::SessionNotFound => {}
             ApiError::TicketNotFound(_) | ApiError::KeyNotFound(_) | ApiError::TicketState { .. } => {}
             ApiError::EntryNotFound(_) | ApiError::ReleaseNotFound(_) | ApiError::EntryChanged { .. } => {}
-            ApiError::NothingToPublish
+            ApiError::MessageIdReused
+            | ApiError::NothingToPublish
             | ApiError::PublishingNow(_)
             | ApiError::PublishingGivenUp(_)
             | ApiError::BadKnowledge(_) => {}
@@ -1090,7 +1095,7 @@ async fn every_code_has_its_status_and_our_form() {
         assert_eq!(body["error"]["code"], code, "{text}");
         assert!(seen.insert(code), "{code} stands twice");
     }
-    assert_eq!(seen.len(), 69);
+    assert_eq!(seen.len(), 70);
 }
 
 /// The codes that no request of the other tests can reach, each brought about.

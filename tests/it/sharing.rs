@@ -283,6 +283,15 @@ async fn how_much_is_seen_is_said_with_the_share() {
         let refused = zhang.act(&ticket, "reopen", json!({})).await;
         assert_eq!(refused.refusal(), (409, "ticket_open".to_owned()));
         assert!(!refused.text().contains(&next), "the other ticket is not theirs: {}", refused.text());
+        // Nor what was said before it began again.
+        wang.act(&next, "take", json!({})).await.ok();
+        house.say("s", "私下告诉你们一件事").await;
+        wang.act(&next, "resolve", json!({})).await.ok();
+        wang.act(&ticket, "reopen", json!({})).await.ok();
+        house.say("s", "杯子又碎了").await;
+        let seen = texts(&story().await);
+        let last: Vec<&str> = seen.iter().rev().take(2).map(String::as_str).collect();
+        assert_eq!(last, ["杯子又碎了", "在吗"], "{seen:?}");
         house
             .boss
             .act(&ticket, "shares", json!({ "organisation": house.courier, "sees": "all" }))

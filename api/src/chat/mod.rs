@@ -162,9 +162,9 @@ impl Chat {
         let _turn = self.locks.lock(&message.session_id).await;
         let started = Instant::now();
         if let Some(message_id) = &message.message_id
-            && let Some(json) = self.storage.answer(&message.session_id, message_id).await?
+            && let Some((text, json)) = self.storage.answer(&message.session_id, message_id).await?
         {
-            return Ok(Answer { json, replayed: true });
+            return self.replayed(&message, &text, json);
         }
         let details = SessionDetails {
             user_id: message.user_id.clone(),
@@ -186,6 +186,14 @@ impl Chat {
             }
         }
         Err(ApiError::Internal("the session kept changing while a message was answered".to_owned()))
+    }
+
+    /// The answer that a message with the same id got, if it was the same message: `text` is what was stored of it.
+    fn replayed(&self, message: &Message, text: &str, json: String) -> Result<Answer, ApiError> {
+        if self.stored_text(message) != text {
+            return Err(ApiError::MessageIdReused);
+        }
+        Ok(Answer { json, replayed: true })
     }
 
     /// What the bot makes of a message in its own session.
@@ -320,10 +328,10 @@ impl Chat {
         let mut tx = self.storage.begin().await?;
         let mut session = tx.lock_session(&message.session_id, details).await?;
         if let Some(message_id) = &message.message_id
-            && let Some(json) = tx.answer(&message.session_id, message_id).await?
+            && let Some((text, json)) = tx.answer(&message.session_id, message_id).await?
         {
             // Another replica was faster.
-            return Ok(Some(Answer { json, replayed: true }));
+            return self.replayed(message, &text, json).map(Some);
         }
         let bot = match (session.owner, judged.bot) {
             (Owner::Bot, None) => return Ok(None),

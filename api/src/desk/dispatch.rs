@@ -4,7 +4,7 @@
 //! seconds. All that it knows is in the database. Should two do the same for a moment, the session's lock and the ticket's state
 //! let only one of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const LEASE_MILLISECONDS: i64 = 5 * SECOND;
 /// How often the queue is looked at, and after how many looks the targets.
 const TICK: Duration = Duration::from_secs(1);
 const TARGETS_EVERY: u32 = 5;
+/// For how many offers' time a ticket rests that all have let pass.
+const RESTS: i64 = 3;
 
 /// Whoever does it.
 pub struct Dispatcher {
@@ -34,6 +36,8 @@ pub struct Dispatcher {
     settings: DeskSettings,
     /// What counts, and the version of the change that it comes from.
     plan: Mutex<(i64, Arc<Plan>)>,
+    /// Tickets that all who are there have let pass, and since when.
+    resting: Mutex<HashMap<String, i64>>,
     /// Tells replicas apart.
     holder: String,
 }
@@ -52,7 +56,7 @@ impl Dispatcher {
     pub fn new(storage: Storage, settings: DeskSettings) -> Self {
         let desk = Desk::new(storage.clone());
         let plan = Mutex::new((0, Arc::new(Plan::new(settings.clone()))));
-        Self { storage, desk, settings, plan, holder: new_id() }
+        Self { storage, desk, settings, plan, resting: Mutex::default(), holder: new_id() }
     }
 
     /// What counts now: the configuration file, or what supervisors made of it since.
@@ -115,14 +119,13 @@ impl Dispatcher {
             team.outside |= outside.iter().any(|organisation| organisation.team == team.id);
         }
         for ticket in left(&plan, &agents, &floor, &held, now) {
-            let assignee = ticket.assignee.as_deref().unwrap_or_default();
-            done.returned += usize::from(changed(self.desk.take_back(&ticket.id, assignee).await)?);
+            done.returned += usize::from(changed(self.desk.take_back(ticket).await)?);
         }
         let queue = self.storage.queue().await?;
         if queue.is_empty() {
             return Ok(done);
         }
-        let waiting: Vec<Waiting> = queue.into_iter().map(|queued| waiting(queued, &floor)).collect();
+        let waiting = self.waiting(queue, &floor, i64::from(plan.settings.routing.accept_seconds) * SECOND, now).await;
         for assignment in route(&floor, &waiting, &plan.settings.routing, now) {
             let Assignment { ticket_id, agent_id, reason, .. } = &assignment;
             if changed(self.desk.offer(ticket_id, agent_id, json!({ "routing": reason })).await)? {
@@ -131,6 +134,29 @@ impl Dispatcher {
             }
         }
         Ok(done)
+    }
+
+    /// What may be offered. A ticket that all who are there have let pass rests for three times as long as an offer stands, and then
+    /// begins anew with the first.
+    async fn waiting(&self, queue: Vec<Queued>, floor: &Floor, accept: i64, now: i64) -> Vec<Waiting> {
+        let mut resting = self.resting.lock().await;
+        let queued: HashSet<&str> = queue.iter().map(|queued| queued.ticket.id.as_str()).collect();
+        resting.retain(|id, _| queued.contains(id.as_str()));
+        let mut waiting = Vec::new();
+        for queued in queue {
+            let declined: BTreeSet<&str> = queued.ticket.declined.iter().map(String::as_str).collect();
+            let left = |agent: &Agent| agent.presence == Presence::Online && !declined.contains(agent.id.as_str());
+            let anew = !declined.is_empty() && !floor.agents.iter().any(left);
+            if anew {
+                let since = *resting.entry(queued.ticket.id.clone()).or_insert(now);
+                if now - since < RESTS * accept {
+                    continue;
+                }
+            }
+            resting.remove(&queued.ticket.id);
+            waiting.push(offered(queued, floor, anew));
+        }
+        waiting
     }
 
     /// Tells of every open ticket whose target is nearly or already missed, once each, and raises the priority of those that
@@ -175,12 +201,9 @@ fn changed(result: Result<bool, DeskError>) -> Result<bool, DeskError> {
     }
 }
 
-fn waiting(queued: Queued, floor: &Floor) -> Waiting {
+fn offered(queued: Queued, floor: &Floor, anew: bool) -> Waiting {
     let Queued { ticket, channel, served_by } = queued;
-    let declined: BTreeSet<String> = ticket.declined.into_iter().collect();
-    // When all who are there have let it pass, it begins anew with the first.
-    let left = |agent: &Agent| agent.presence == Presence::Online && !declined.contains(&agent.id);
-    let declined = if floor.agents.iter().any(left) { declined } else { BTreeSet::new() };
+    let declined = if anew { BTreeSet::new() } else { ticket.declined.into_iter().collect() };
     Waiting {
         ticket_id: ticket.id,
         intent: ticket.intent.map(|(label, _)| label),
@@ -232,7 +255,7 @@ fn left<'a>(plan: &Plan, agents: &[AgentRecord], floor: &Floor, held: &'a [Ticke
     let accept = i64::from(plan.settings.routing.accept_seconds) * SECOND;
     let offers: Vec<Offer> = held
         .iter()
-        .filter(|ticket| !ticket.accepted)
+        .filter(|ticket| !ticket.accepted && !ticket.by_hand)
         .map(|ticket| Offer {
             ticket_id: ticket.id.clone(),
             agent_id: ticket.assignee.clone().unwrap_or_default(),
@@ -245,10 +268,15 @@ fn left<'a>(plan: &Plan, agents: &[AgentRecord], floor: &Floor, held: &'a [Ticke
     let seen: HashMap<&str, i64> = agents.iter().map(|agent| (agent.name.as_str(), agent.seen_at)).collect();
     held.iter()
         .filter(|ticket| {
-            // Who waits for a customer need not be there.
-            let left = ticket.accepted
+            // Who waits for a customer need not be there, nor at once who was chosen by a colleague.
+            let since = |seen: &i64| if ticket.by_hand { ticket.assigned_at.unwrap_or(0).max(*seen) } else { *seen };
+            let left = (ticket.accepted || ticket.by_hand)
                 && ticket.status != Status::WaitingCustomer
-                && ticket.assignee.as_deref().and_then(|name| seen.get(name)).is_some_and(|at| now - at > abandoned);
+                && ticket
+                    .assignee
+                    .as_deref()
+                    .and_then(|name| seen.get(name))
+                    .is_some_and(|at| now - since(at) > abandoned);
             left || over.contains(ticket.id.as_str())
         })
         .collect()

@@ -24,6 +24,11 @@ impl Actor {
         Self { name: None, key_name: "system".to_owned(), key_id: "system".to_owned(), manages: true }
     }
 
+    /// Whether the service acts by itself.
+    pub fn is_system(&self) -> bool {
+        self.name.is_none() && self.key_id == "system"
+    }
+
     /// The customer.
     pub fn customer() -> Self {
         Self { name: None, key_name: "customer".to_owned(), key_id: "customer".to_owned(), manages: false }
@@ -63,6 +68,8 @@ pub struct Amendment {
 /// What a person is asked for in writing.
 #[derive(Clone, Debug)]
 pub struct Form {
+    /// The caller's id of the message: the same one in the same session is written down once.
+    pub message_id: Option<String>,
     /// The session; a new one when `None`.
     pub session_id: Option<String>,
     /// The customer.

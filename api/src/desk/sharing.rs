@@ -93,8 +93,8 @@ impl View {
         }
     }
 
-    /// Whether a turn of the ticket's session is seen. `at` in milliseconds since 1970. What was said before the ticket, or after
-    /// it was done, is nobody's business outside.
+    /// Whether a turn of the ticket's session is seen. `at` in milliseconds since 1970. What was said before the ticket, after
+    /// it was done, or before it was reopened, is nobody's business outside.
     pub fn shows_turn(&self, ticket: &Ticket, seq: i64, at: i64) -> bool {
         let Self::Shared(share) = self else { return true };
         let within = match ticket.status {
@@ -102,7 +102,9 @@ impl View {
             Status::Resolved | Status::Closed => ticket.resolved_at.is_some_and(|resolved_at| at <= resolved_at),
             Status::Merged => seq <= ticket.to_seq,
         };
+        let in_between = ticket.gaps.iter().any(|(after, until)| (after + 1..=*until).contains(&seq));
         within
+            && !in_between
             && seq >= ticket.from_seq
             && match share.sees {
                 Sees::Summary => false,

@@ -396,6 +396,10 @@ pub struct Ticket {
     pub last_assignee: Option<String>,
     /// Those who were offered it since it came into its queue, and did not take it.
     pub declined: Vec<String>,
+    /// Turns of its session while it was done, before it was reopened: `(after, until)`.
+    pub gaps: Vec<(i64, i64)>,
+    /// Whether a person gave it to its assignee, and not routing.
+    pub by_hand: bool,
     /// Whether the customer is a VIP.
     pub vip: bool,
     /// The language that they speak, as two letters of ISO 639-1, where it is known.
@@ -446,7 +450,10 @@ impl Ticket {
         match step {
             // Who is named is known by the name, whoever took it for them.
             Move::Take => self.give(actor.name(), actor.name.is_none().then_some(&actor.key_id), at),
-            Move::Assign { agent } => self.give(agent, None, at),
+            Move::Assign { agent } => {
+                self.give(agent, None, at);
+                self.by_hand = !actor.is_system();
+            }
             Move::Return | Move::Reopen | Move::Transfer { .. } => self.free(),
             Move::Reply => {
                 self.first_reply_at.get_or_insert(at);
@@ -478,7 +485,7 @@ impl Ticket {
         self.assignee = Some(agent.to_owned());
         self.assignee_key = key.cloned();
         self.last_assignee = self.assignee.clone();
-        self.accepted = false;
+        (self.accepted, self.by_hand) = (false, false);
         self.assigned_at = Some(at);
     }
 

@@ -24,8 +24,15 @@ pub async fn escalate(tx: &mut Tx, session: &mut Session, new: NewTicket) -> Res
     let by = if new.source == "escalation" { "bot" } else { new.source };
     let data = json!({ "reason": new.reason, "detail": new.detail, "seq": new.to_seq });
     let (id, opened) = match tx.open_ticket_of(&session.id).await? {
-        Some(ticket) => {
-            tx.add_ticket_event(&ticket.id, NewEvent::new("escalated_again", by).with(data)).await?;
+        Some(mut ticket) => {
+            let before = ticket.told();
+            // The customer has written, and an open ticket always allows that; what is more urgent now makes it so.
+            if ticket.make(&Move::CustomerMessage, &Actor::customer(), now()).is_ok() {
+                ticket.priority = ticket.priority.max(new.priority);
+                tx.update_ticket(&ticket).await?;
+            }
+            let event = NewEvent::new("escalated_again", by).with(data).change(&before, &ticket.told());
+            tx.add_ticket_event(&ticket.id, event).await?;
             (ticket.id, false)
         }
         None => {
@@ -132,6 +139,12 @@ impl Desk {
         let details = SessionDetails { user_id: form.user_id, channel: Some(channel), profile: form.profile };
         let mut tx = self.storage.begin().await?;
         let mut session = tx.lock_session(&session_id, &details).await?;
+        if let Some(message_id) = &form.message_id
+            && tx.seq_of_message(&session.id, message_id).await?.is_some()
+            && let Some(ticket) = tx.last_ticket_of(&session.id).await?
+        {
+            return Ok(ticket);
+        }
         let sentiment = form.understood.as_ref().map(|understood| understood.sentiment);
         let likeliest = form.understood.and_then(|understood| understood.intents.into_iter().next());
         let intent = likeliest.map(|intent| (intent.label, f64::from(intent.probability)));
@@ -140,6 +153,7 @@ impl Desk {
             sentiment,
             intent: intent.clone(),
             model: Some(form.model.clone()),
+            message_id: form.message_id,
             ..NewTurn::default()
         };
         let seq = tx.add_turn(&mut session, Role::User, turn).await?;
@@ -206,6 +220,7 @@ impl Desk {
         mut data: Value,
     ) -> Result<Ticket, DeskError> {
         let action = step.action();
+        let resolved_at = locked.ticket.resolved_at;
         locked.ticket.make(&step, actor, now())?;
         if let Move::Transfer { team } = &step
             && let Some(organisation) = locked.tx.organisation_of_team(team).await?
@@ -225,6 +240,8 @@ impl Desk {
                     let other = if locked.must_see(&open.id).await.is_ok() { open.id } else { String::new() };
                     return Err(DeskError::AnotherIsOpen { id: locked.ticket.id, other });
                 }
+                let after = locked.tx.last_seq_at(&locked.session.id, resolved_at.unwrap_or_default()).await?;
+                locked.ticket.gaps.push((after, locked.session.last_seq));
                 locked.tx.give_to_agent(&mut locked.session, None).await?;
             }
             Move::Take | Move::Assign { .. } | Move::Return | Move::Transfer { .. } => {

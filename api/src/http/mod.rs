@@ -88,6 +88,9 @@ struct Inner {
     _lock: Option<DataLock>,
 }
 
+/// How long the words of people of the desk are kept as they wrote them.
+const SAID_MILLISECONDS: i64 = 30 * 24 * 60 * 60 * 1000;
+
 impl AppState {
     pub(crate) fn new(
         config: Config,
@@ -191,6 +194,13 @@ impl AppState {
         let before = now() - PATIENCE_MINUTES * 60_000;
         if let Err(error) = self.0.storage.forget_flows(before).await {
             tracing::warn!(%error, "flows that wait no longer are not forgotten yet");
+        }
+    }
+
+    /// Forgets what people of the desk wrote to customers a month ago, but for what masking left of it.
+    pub(crate) async fn forget_said(&self) {
+        if let Err(error) = self.0.storage.forget_said(now() - SAID_MILLISECONDS).await {
+            tracing::warn!(%error, "what people wrote a month ago is not masked yet");
         }
     }
 

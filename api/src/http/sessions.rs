@@ -95,7 +95,7 @@ pub(super) struct TurnBody {
     seq: i64,
     /// `user`, `bot` or `agent`.
     role: String,
-    /// Its text; personal data is masked.
+    /// Its text; personal data is masked, but in what a person of the desk wrote in the last month.
     text: String,
     /// The caller's id of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ impl From<Turn> for TurnBody {
                 Role::Bot => "bot",
             }
             .to_owned(),
-            text: turn.text,
+            text: turn.said.unwrap_or(turn.text),
             message_id: turn.message_id,
             intent: turn.intent.map(|(label, probability)| IntentScore { label, probability: probability as f32 }),
             sentiment: turn.sentiment.map(Sentiment::from),

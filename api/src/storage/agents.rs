@@ -189,6 +189,20 @@ impl Storage {
         sqlx::query(sql).fetch_all(&self.readers).await?.iter().map(ticket).collect()
     }
 
+    /// Whether somebody may be given tickets: an account, somebody of the desk or a key of that name, and anybody where the desk knows
+    /// neither accounts nor people.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn may_be_given_to(&self, name: &str) -> Result<bool, StorageError> {
+        let sql = "SELECT (SELECT COUNT(*) FROM agents) + (SELECT COUNT(*) FROM users), \
+                   (SELECT COUNT(*) FROM agents WHERE name = $1) + (SELECT COUNT(*) FROM users WHERE name = $2) \
+                   + (SELECT COUNT(*) FROM api_keys WHERE name = $3)";
+        let row = sqlx::query(sql).bind(name).bind(name).bind(name).fetch_one(&self.readers).await?;
+        Ok(row.try_get::<i64, _>(0)? == 0 || row.try_get::<i64, _>(1)? > 0)
+    }
+
     /// Of all open tickets that ever waited for their customer: when they did.
     ///
     /// # Errors
@@ -197,7 +211,8 @@ impl Storage {
     pub async fn pauses(&self) -> Result<HashMap<String, Vec<Pause>>, StorageError> {
         let sql = AssertSqlSafe(format!(
             "SELECT e.ticket_id, e.at, e.after FROM ticket_events e JOIN tickets t ON t.id = e.ticket_id \
-             WHERE t.status IN {OPEN} AND e.ticket_id IN (SELECT ticket_id FROM ticket_events WHERE kind = 'waiting') \
+             WHERE t.status IN {OPEN} \
+             AND EXISTS (SELECT 1 FROM ticket_events w WHERE w.ticket_id = t.id AND w.kind = 'waiting') \
              ORDER BY e.ticket_id, e.seq"
         ));
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;

@@ -78,6 +78,8 @@ pub struct Turn {
     pub role: Role,
     /// Its text, masked.
     pub text: String,
+    /// What a person of the desk wrote, where masking changed it: for the customer's eyes and the desk's, and no other's.
+    pub said: Option<String>,
     /// The caller's id of the message, or an agent's of the reply.
     pub message_id: Option<String>,
     /// Sentiment; user turns only.
@@ -103,6 +105,8 @@ pub struct Turn {
 pub struct NewTurn {
     /// Its text, masked.
     pub text: String,
+    /// As in [`Turn`].
+    pub said: Option<String>,
     /// The caller's id of the message.
     pub message_id: Option<String>,
     /// The exact answer, for the same message id sent again.
@@ -152,6 +156,14 @@ fn session(row: &AnyRow) -> Result<Session, StorageError> {
     })
 }
 
+/// What was answered; of a message without an answer (a form's) there is none.
+const ANSWER: &str = "SELECT text_masked, response_json FROM turns \
+                      WHERE session_id = $1 AND message_id = $2 AND response_json IS NOT NULL";
+
+fn answer(row: &AnyRow) -> Result<(String, String), StorageError> {
+    Ok((row.try_get("text_masked")?, row.try_get("response_json")?))
+}
+
 fn turn(row: &AnyRow) -> Result<Turn, StorageError> {
     let role: String = row.try_get("role")?;
     let intent: Option<String> = row.try_get("intent")?;
@@ -166,6 +178,7 @@ fn turn(row: &AnyRow) -> Result<Turn, StorageError> {
             _ => return Err(StorageError::Unknown { what: "the role", value: role }),
         },
         text: row.try_get("text_masked")?,
+        said: row.try_get("said")?,
         message_id: match row.try_get("message_id")? {
             None => row.try_get("reply_id")?,
             id => id,
@@ -224,18 +237,14 @@ impl Storage {
         rows.iter().rev().map(turn).collect()
     }
 
-    /// The exact answer that a message got, if it was answered.
+    /// The text, masked, of a message that was answered, and the exact answer that it got.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn answer(&self, session_id: &str, message_id: &str) -> Result<Option<String>, StorageError> {
-        let row = sqlx::query("SELECT response_json FROM turns WHERE session_id = $1 AND message_id = $2")
-            .bind(session_id)
-            .bind(message_id)
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?.flatten())
+    pub async fn answer(&self, session_id: &str, message_id: &str) -> Result<Option<(String, String)>, StorageError> {
+        let query = sqlx::query(ANSWER).bind(session_id).bind(message_id);
+        query.fetch_optional(&self.readers).await?.as_ref().map(answer).transpose()
     }
 
     /// Forgets the flows of sessions in which nothing has happened since `before`: they have waited in vain.
@@ -245,6 +254,19 @@ impl Storage {
     /// When the database fails.
     pub async fn forget_flows(&self, before: i64) -> Result<(), StorageError> {
         sqlx::query("UPDATE sessions SET flow = NULL WHERE flow IS NOT NULL AND updated_at < $1")
+            .bind(before)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets what people of the desk wrote before that moment, but for what masking left of it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn forget_said(&self, before: i64) -> Result<(), StorageError> {
+        sqlx::query("UPDATE turns SET said = NULL WHERE said IS NOT NULL AND created_at < $1")
             .bind(before)
             .execute(&self.writer)
             .await?;
@@ -314,18 +336,39 @@ impl Tx {
         session(&row)
     }
 
-    /// The exact answer that a message got, if it was answered.
+    /// As [`Storage::answer`].
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn answer(&mut self, session_id: &str, message_id: &str) -> Result<Option<String>, StorageError> {
-        let row = sqlx::query("SELECT response_json FROM turns WHERE session_id = $1 AND message_id = $2")
-            .bind(session_id)
-            .bind(message_id)
-            .fetch_optional(self.connection())
-            .await?;
-        Ok(row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?.flatten())
+    pub async fn answer(
+        &mut self,
+        session_id: &str,
+        message_id: &str,
+    ) -> Result<Option<(String, String)>, StorageError> {
+        let query = sqlx::query(ANSWER).bind(session_id).bind(message_id);
+        query.fetch_optional(self.connection()).await?.as_ref().map(answer).transpose()
+    }
+
+    /// The number of a message of a customer's form, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn seq_of_message(&mut self, session_id: &str, message_id: &str) -> Result<Option<i64>, StorageError> {
+        let query = sqlx::query("SELECT seq FROM turns WHERE session_id = $1 AND message_id = $2");
+        let row = query.bind(session_id).bind(message_id).fetch_optional(self.connection()).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// The number of the last turn up to a moment; 0 when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn last_seq_at(&mut self, session_id: &str, at: i64) -> Result<i64, StorageError> {
+        let query = sqlx::query("SELECT COALESCE(MAX(seq), 0) FROM turns WHERE session_id = $1 AND created_at <= $2");
+        Ok(query.bind(session_id).bind(at).fetch_one(self.connection()).await?.try_get(0)?)
     }
 
     /// Adds a turn to a locked session and counts it in `session`.
@@ -344,8 +387,8 @@ impl Tx {
         sqlx::query(
             "INSERT INTO turns (id, session_id, seq, role, text_masked, message_id, response_json, \
              sentiment_negative, sentiment_neutral, sentiment_positive, intent, intent_probability, \
-             decision, reason, knowledge_id, model, author, reply_id, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+             decision, reason, knowledge_id, model, author, reply_id, created_at, said) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         )
         // Not kept as a prepared statement: sqlx 0.9's Any driver declares an absent DOUBLE as a REAL, and PostgreSQL would
         // hold later values of the same statement to that.
@@ -373,6 +416,7 @@ impl Tx {
         .bind(turn.author)
         .bind(turn.reply_id)
         .bind(at)
+        .bind(turn.said)
         .execute(self.connection())
         .await?;
         sqlx::query(

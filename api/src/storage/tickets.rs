@@ -174,6 +174,8 @@ pub(super) fn ticket(row: &AnyRow) -> Result<Ticket, StorageError> {
         accepted: row.try_get::<i64, _>("accepted")? != 0,
         last_assignee: row.try_get("last_assignee")?,
         declined: parsed(row, "declined")?,
+        gaps: parsed(row, "gaps")?,
+        by_hand: row.try_get::<i64, _>("by_hand")? != 0,
         vip: row.try_get::<i64, _>("vip")? != 0,
         language: row.try_get("language")?,
         reopened: row.try_get("reopened")?,
@@ -399,6 +401,16 @@ impl Tx {
         row.as_ref().map(ticket).transpose()
     }
 
+    /// The newest ticket of a locked session, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn last_ticket_of(&mut self, session_id: &str) -> Result<Option<Ticket>, StorageError> {
+        let query = sqlx::query("SELECT * FROM tickets WHERE session_id = $1 ORDER BY id DESC LIMIT 1");
+        query.bind(session_id).fetch_optional(self.connection()).await?.as_ref().map(ticket).transpose()
+    }
+
     /// Opens a ticket for a locked session that has no open one.
     ///
     /// # Errors
@@ -457,7 +469,7 @@ impl Tx {
             "UPDATE tickets SET status = $2, assignee = $3, assignee_key = $4, taken_at = $5, first_reply_at = $6, \
              resolved_at = $7, updated_at = $8, priority = $9, category = $10, team = $11, tags = $12, fields = $13, \
              merged_into = $14, accepted = $15, last_assignee = $16, reopened = $17, assigned_at = $18, closed_at = $19, \
-             queued_at = $20, declined = $21, language = $22 \
+             queued_at = $20, declined = $21, language = $22, gaps = $23, by_hand = $24 \
              WHERE id = $1",
         )
         .bind(ticket.id.as_str())
@@ -482,6 +494,8 @@ impl Tx {
         .bind(ticket.queued_at)
         .bind(serde_json::json!(ticket.declined).to_string())
         .bind(ticket.language.as_deref())
+        .bind(serde_json::json!(ticket.gaps).to_string())
+        .bind(i64::from(ticket.by_hand))
         .execute(self.connection())
         .await?;
         Ok(())

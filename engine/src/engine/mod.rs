@@ -298,7 +298,9 @@ impl Engine {
             negative: understanding.sentiment.negative,
         };
         let acknowledgements = &self.0.config.policy.acknowledgements;
-        if let Some(earlier) = Earlier::of(conversation, model_text, acknowledgements) {
+        // Whoever is asked for something answers that, or asks for something else in so many words.
+        let is_asked = conversation.flow.as_ref().is_some_and(|state| state.waits(crate::clock::now()));
+        if !is_asked && let Some(earlier) = Earlier::of(conversation, model_text, acknowledgements) {
             let together = match self.understand_one(serving, earlier.together(model_text), &[]).await {
                 Ok((together, _)) => together,
                 // The message alone is better than none.

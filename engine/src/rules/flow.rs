@@ -1,7 +1,7 @@
 //! A guided flow: it asks for what it needs, has a service called with it, and says what came of it. A flow waits only where it
 //! asks, so that the slot that is asked for says where it stands.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct FlowState {
 }
 
 impl FlowState {
-    pub(super) fn waits(&self, now: i64) -> bool {
+    pub(crate) fn waits(&self, now: i64) -> bool {
         now.saturating_sub(self.since) <= PATIENCE_MINUTES * 60_000
     }
 }
@@ -167,10 +167,41 @@ impl Ask {
             other => other,
         };
         let text: String = text.chars().map(half).collect();
-        let found = self.pattern.captures(&text)?;
-        let value = found.get(1).or_else(|| found.get(0))?.as_str().trim();
+        let found = self.pattern.captures(&text).map(|found| found.get(1).or_else(|| found.get(0)));
+        let joined;
+        let found = match found {
+            Some(found) => found?,
+            // 138 1234-5678 and +86 138…: people group digits, forms do not.
+            None => {
+                joined = joined_digits(&text);
+                let found = self.pattern.captures(&joined)?;
+                found.get(1).or_else(|| found.get(0))?
+            }
+        };
+        let value = found.as_str().trim();
         (!value.is_empty()).then(|| value.to_owned())
     }
+}
+
+/// The text without what stands between digits only to group them, and without the country's number before a mobile's.
+fn joined_digits(text: &str) -> String {
+    static GROUPS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"([0-9])[ \-\u{2010}-\u{2015}\u{a0}]+").expect("it is one"));
+    static CHINA: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?:\+|\b00)86[ \-]?(1[0-9]{10})\b").expect("it is one"));
+    let mut joined = String::with_capacity(text.len());
+    let mut from = 0;
+    for found in GROUPS.captures_iter(text) {
+        let (Some(whole), Some(digit)) = (found.get(0), found.get(1)) else { continue };
+        joined.push_str(&text[from..digit.end()]);
+        let goes_on = text[whole.end()..].starts_with(|next: char| next.is_ascii_digit());
+        if !goes_on {
+            joined.push_str(&text[digit.end()..whole.end()]);
+        }
+        from = whole.end();
+    }
+    joined.push_str(&text[from..]);
+    CHINA.replace_all(&joined, "$1").into_owned()
 }
 
 impl Flow {

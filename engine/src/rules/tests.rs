@@ -239,6 +239,28 @@ fn a_flow_asks_for_what_it_does_not_know() {
 }
 
 #[test]
+fn a_number_is_found_however_its_digits_are_grouped() {
+    for text in
+        ["2026 1109 0000 01", "2026-1109-0000-01 谢谢", "单号是2026–1109–0000–01。", "２０２６ １１０９ ０００００１"]
+    {
+        let call = to_flow(text, waiting("订单号", 0)).decide().progress.call.unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(call.send["订单号"], "20261109000001", "{text}");
+    }
+    let mut file = flow_file();
+    file["flow"][0]["step"][0]["pattern"] = json!(r"(?:^|\D)(1[3-9]\d{9})(?:\D|$)");
+    let rules = rules(file);
+    for text in ["138 1234 5678", "+8613812345678", "+86 138-1234-5678", "008613812345678", "我的是 13812345678 对"]
+    {
+        let mut case = Case::of(&rules, text);
+        case.conversation.flow = Some(waiting("订单号", 0));
+        let call = case.decide().progress.call.unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(call.send["订单号"], "13812345678", "{text}");
+    }
+    let other = to_flow("2026 1109 0000 1", waiting("订单号", 0)).decide();
+    assert!(other.progress.call.is_none(), "one digit too few");
+}
+
+#[test]
 fn an_answer_decides_how_a_flow_goes_on() {
     let rules = rules(flow_file());
     let verdict = to_flow(&format!("是{ORDER}"), waiting("订单号", 1)).decide();

@@ -24,6 +24,8 @@ pub(in crate::desk) fn ticket() -> Ticket {
         accepted: false,
         last_assignee: None,
         declined: Vec::new(),
+        gaps: Vec::new(),
+        by_hand: false,
         vip: false,
         language: None,
         reopened: 0,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Desk;
-use crate::desk::ticket::{Move, Status};
+use crate::desk::ticket::{Move, Status, Ticket};
 use crate::desk::{Actor, DeskError};
 use crate::storage::{NewEvent, RemoteState};
 
@@ -23,17 +23,20 @@ impl Desk {
         Ok(true)
     }
 
-    /// Puts a ticket back into its queue that `agent` did not accept, or left behind. Says whether it did: they may have come back.
+    /// Puts a ticket back into its queue that its assignee did not accept, or left behind, as it was `seen`. Says whether it did: they
+    /// may have come back, or accepted it in the meantime.
     ///
     /// # Errors
     ///
     /// When there is no such ticket.
-    pub async fn take_back(&self, id: &str, agent: &str) -> Result<bool, DeskError> {
-        let mut locked = self.lock(id).await?;
-        if locked.ticket.assignee.as_deref() != Some(agent) {
+    pub async fn take_back(&self, seen: &Ticket) -> Result<bool, DeskError> {
+        let mut locked = self.lock(&seen.id).await?;
+        let held = |ticket: &Ticket| (ticket.assignee.clone(), ticket.accepted, ticket.assigned_at, ticket.status);
+        if held(&locked.ticket) != held(seen) {
             return Ok(false);
         }
-        let why = if locked.ticket.accepted { "left_behind" } else { "not_accepted" };
+        let Some(agent) = seen.assignee.as_deref() else { return Ok(false) };
+        let why = if locked.ticket.accepted || locked.ticket.by_hand { "left_behind" } else { "not_accepted" };
         if !locked.ticket.declined.iter().any(|name| name == agent) {
             locked.ticket.declined.push(agent.to_owned());
         }

@@ -12,8 +12,8 @@ use crate::desk::{Actor, DeskError, Suggestion};
 use crate::storage::{Attachment, Belongs, NewEvent, NewTurn, now};
 
 impl Desk {
-    /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already. The same
-    /// `reply_id` in the same session is stored once: sent again, nothing changes.
+    /// Stores a person's answer to the customer, and the suggestion that it was made from. `text` is masked already; `said` is what
+    /// they wrote, where masking changed it. The same `reply_id` in the same session is stored once: sent again, nothing changes.
     ///
     /// # Errors
     ///
@@ -23,6 +23,7 @@ impl Desk {
         id: &str,
         actor: &Actor,
         text: String,
+        said: Option<String>,
         suggestion: Option<Suggestion>,
         reply_id: Option<String>,
     ) -> Result<Ticket, DeskError> {
@@ -35,7 +36,7 @@ impl Desk {
         locked.ticket.make(&Move::Reply, actor, now())?;
         let author = locked.ticket.assignee.clone().unwrap_or_default();
         let knowledge_id = suggestion.as_ref().map(|suggestion| suggestion.knowledge_id.clone());
-        let turn = NewTurn { text, author: Some(author.clone()), knowledge_id, reply_id, ..NewTurn::default() };
+        let turn = NewTurn { text, said, author: Some(author.clone()), knowledge_id, reply_id, ..NewTurn::default() };
         let seq = locked.tx.add_turn(&mut locked.session, Role::Agent, turn).await?;
         let mut data = json!({ "seq": seq });
         if let Some(Suggestion { knowledge_id, edited }) = suggestion {

@@ -367,6 +367,9 @@ pub(super) async fn read(
         View::Shared(_) => storage.last_turns(session, before, MAX_LIMIT).await?,
     };
     turns.retain(|turn| view.shows_turn(&ticket, turn.seq, turn.created_at));
+    if let View::Shared(_) = view {
+        turns.iter_mut().for_each(|turn| turn.said = None);
+    }
     let turns = with_files(&state, &ticket.session_id, turns).await?;
     let events = storage.ticket_events(&ticket.id).await?.into_iter().filter_map(|event| view.event(event));
     let mut links = Vec::new();

@@ -28,7 +28,8 @@ pub(in super::super) struct TakeRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct ReplyRequest {
-    /// What the customer should read, 1 to 20,000 characters. Stored, and thus shown, with personal data masked.
+    /// What the customer should read, 1 to 20,000 characters. The customer and the desk read it as it is for a month; everywhere else, and
+    /// from then on, personal data is masked.
     #[schema(example = "您好，我来帮您处理。")]
     text: String,
     /// The suggestion that it was made from, if one was used.
@@ -170,7 +171,9 @@ pub(in super::super) async fn reply(
 ) -> Result<Json<TicketBody>, ApiError> {
     let id = ticket_id(id)?;
     let (desk, actor) = scope.desk(&state, request.agent)?;
-    let text = state.0.engine.mask(&checked_text("text", request.text)?);
+    let said = checked_text("text", request.text)?;
+    let text = state.0.engine.mask(&said);
+    let said = (said != text).then_some(said);
     let suggestion = match request.suggestion {
         Some(UsedSuggestion { knowledge_id, edited }) => {
             Some(Suggestion { knowledge_id: checked_id("suggestion.knowledge_id", knowledge_id)?, edited })
@@ -178,7 +181,7 @@ pub(in super::super) async fn reply(
         None => None,
     };
     let reply_id = request.message_id.map(|id| checked_id("message_id", id)).transpose()?;
-    let replied = state.finish(async move { Ok(desk.reply(&id, &actor, text, suggestion, reply_id).await?) });
+    let replied = state.finish(async move { Ok(desk.reply(&id, &actor, text, said, suggestion, reply_id).await?) });
     let ticket = replied.await?;
     Ok(Json(scope.shown(&state, ticket).await?))
 }
@@ -230,6 +233,9 @@ pub(in super::super) async fn assign(
 ) -> Result<Json<TicketBody>, ApiError> {
     let to = checked_id("to", request.to)?;
     let theirs = state.0.storage.organisation_of_name(&to).await?;
+    if !state.0.storage.may_be_given_to(&to).await? {
+        return Err(ApiError::field("to", "不是在册的人：既没有这个账号，也不在客服名单里；请检查名字"));
+    }
     if let Some(own) = scope.organisation() {
         if theirs.as_deref() != Some(own) {
             return Err(ApiError::field("to", "须为本机构的人"));

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use super::super::AppState;
@@ -22,6 +23,9 @@ use crate::error::{ApiError, ErrorBody};
 pub(in super::super) struct OpenRequest {
     /// The caller's id of the session, 1 to 128 characters; a new one begins when left out.
     session_id: Option<String>,
+    /// The caller's id of the form: sent again with the same id, it is written down once. Without a `session_id` it begins the same
+    /// new session each time.
+    message_id: Option<String>,
     /// The caller's id of the customer.
     user_id: Option<String>,
     /// What it is about, in the customer's words, 1 to 20,000 characters.
@@ -33,6 +37,12 @@ pub(in super::super) struct OpenRequest {
     /// What the caller knows of the customer, as in `POST /v1/chat`; what is known already when left out.
     #[schema(value_type = Option<Object>)]
     profile: Option<Value>,
+}
+
+/// The session that a form without one begins: the same for the same key and id.
+fn session_of_form(key_id: &str, message_id: &str) -> String {
+    let digest = Sha256::digest(format!("{key_id}\n{message_id}"));
+    format!("form-{}", digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 /// Open a ticket
@@ -53,7 +63,11 @@ pub(in super::super) async fn open(
 ) -> Result<(StatusCode, Json<TicketBody>), ApiError> {
     let name = |field: &str, text: Option<String>| text.map(|text| checked_id(field, text)).transpose();
     let text = checked_text("text", request.text)?;
-    let session_id = name("session_id", request.session_id)?;
+    let message_id = name("message_id", request.message_id)?;
+    let session_id = match (name("session_id", request.session_id)?, &message_id) {
+        (None, Some(message_id)) => Some(session_of_form(&identity.id, message_id)),
+        (session_id, _) => session_id,
+    };
     if let Some(profile) = &request.profile {
         check_profile(profile)?;
     }
@@ -67,6 +81,7 @@ pub(in super::super) async fn open(
     let profile = request.profile.as_ref().or(known.as_ref());
     let understood = state.0.engine.understand(vec![text.clone()]).await?.into_iter().next();
     let form = Form {
+        message_id,
         session_id,
         vip: profile.is_some_and(is_vip),
         language: language(profile.and_then(|profile| profile[LANGUAGE].as_str()), [text.as_str()]),
