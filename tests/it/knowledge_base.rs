@@ -457,6 +457,18 @@ async fn two_services_on_one_database_and_one_store_serve_the_same_release() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
+        // What is out of use is removed once nobody can be searching it: until then every search names it.
+        let retired = async || two.state.engine().contents().await.unwrap().unwrap().retired;
+        assert!(!retired().await.is_empty());
+        let published = Instant::now();
+        while !retired().await.is_empty() {
+            assert!(published.elapsed() < Duration::from_secs(40), "it is never removed");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        for service in [&one, &two] {
+            service.state.engine().refresh().await.unwrap();
+            assert_eq!(service.answer(WARRANTY).await.as_deref(), Some("保修三年。"));
+        }
         following.abort();
         let _ = following.await;
         one.state.close().await;

@@ -27,6 +27,8 @@ const MOVES: Duration = Duration::from_millis(500);
 const LOOKS: Duration = Duration::from_millis(500);
 /// Every how many looks it also sees to what somebody left open.
 const SETTLES: u32 = 10;
+/// How long a change of the knowledge may have to wait while what is out of use is removed.
+const FORGETS: Duration = Duration::from_secs(2);
 /// From so many changes on, if they are a quarter of all, everything is written anew.
 const MANY_CHANGES: usize = 1_000;
 
@@ -402,14 +404,30 @@ impl KnowledgeBase {
             versions.iter().filter(|version| version.body.is_none()).map(|version| version.entry_id.clone()).collect();
         let changed = versions.iter().filter_map(|version| version.body.as_deref()).map(read);
         let changed = changed.collect::<Result<Vec<_>, _>>()?;
-        self.engine.publish(begun.release, &changed, &removed, begun.counts, progress).await?;
-        // Until they are gone, every search names them.
-        if begun.changes > MANY_CHANGES
-            && let Err(error) = self.engine.forget().await
-        {
-            tracing::warn!(%error, release = begun.release, "what a large release put out of use stays until the next one");
+        Ok(self.engine.publish(begun.release, &changed, &removed, begun.counts, progress).await?)
+    }
+
+    /// Removes what the last releases put out of use, where that slows searches down and nobody can need it any more.
+    ///
+    /// # Errors
+    ///
+    /// When the database or the store fails, or the store is slow: it is tried again later.
+    async fn forget(&self) -> Result<(), BaseError> {
+        if !self.engine.may_forget() {
+            return Ok(());
         }
-        Ok(())
+        // Nobody publishes meanwhile: it changes what the store says of itself, as a release does.
+        let _held = self.begin_change().await?;
+        if self.storage.release_in_writing().await?.is_some() {
+            return Ok(());
+        }
+        match tokio::time::timeout(FORGETS, self.engine.forget()).await {
+            Ok(done) => Ok(done?),
+            Err(_) => {
+                tracing::warn!("the reply store is slow; what is out of use stays in it for now");
+                Ok(())
+            }
+        }
     }
 
     /// Puts database and store in step after a process stopped while it published, or one of the two lost its content.
@@ -533,6 +551,7 @@ impl KnowledgeBase {
             if looks % SETTLES == 0 {
                 let settled = async {
                     self.settle().await?;
+                    self.forget().await?;
                     if self.astray(&mut astray).await? { self.reconcile().await } else { Ok(()) }
                 };
                 // Where the store is away, it is said below.

@@ -117,6 +117,11 @@ impl Engine {
         self.0.store.tidy().await
     }
 
+    /// Whether [`Engine::forget`] would remove something now, without waiting.
+    pub fn may_forget(&self) -> bool {
+        self.0.store.may_forget()
+    }
+
     /// Removes what the last releases put out of use, once nobody can still be searching the release before: see
     /// [`ReplyStore::forget`].
     ///

@@ -233,6 +233,12 @@ pub trait ReplyStore {
     /// Removes what no search looks at any more.
     fn tidy(&self) -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// Whether [`ReplyStore::forget`] would remove something that every search names, without waiting: as it was when it was last
+    /// looked at.
+    fn may_forget(&self) -> bool {
+        false
+    }
+
     /// Removes what the last releases put out of use, once each of them has been current for `kept`, and waits until then: so long
     /// somebody may be searching the release before. For whoever is publishing, and for nobody else: it switches, too.
     fn forget(&self, kept: Duration) -> impl Future<Output = Result<(), EngineError>> + Send;
@@ -321,6 +327,10 @@ impl ReplyStore for Store {
 
     async fn tidy(&self) -> Result<(), EngineError> {
         either!(self, store => store.tidy().await)
+    }
+
+    fn may_forget(&self) -> bool {
+        either!(self, store => store.may_forget())
     }
 
     async fn forget(&self, kept: Duration) -> Result<(), EngineError> {

@@ -480,6 +480,12 @@ impl ReplyStore for ServerStore {
         Ok(())
     }
 
+    fn may_forget(&self) -> bool {
+        let retired = self.known().map(|(_, contents)| contents.retired).unwrap_or_default();
+        let now = now();
+        !retired.is_empty() && retired.iter().all(|retired| retired.is_over(now))
+    }
+
     async fn forget(&self, kept: Duration) -> Result<(), EngineError> {
         let (collection, contents) = self.filled().await?;
         let Some(newest) = contents.retired.iter().map(|retired| retired.at).max() else { return Ok(()) };
@@ -491,7 +497,13 @@ impl ReplyStore for ServerStore {
                 self.remove(&collection, &out_of_use(&some)).await?;
             }
         }
-        self.switch(&collection, Contents { retired: Vec::new(), ..contents }, "noting what was removed").await
+        // What else is said of it may have changed while it was removed.
+        let (now_current, mut now_said) = self.filled().await?;
+        if now_current != collection {
+            return Ok(());
+        }
+        now_said.retired.retain(|retired| !contents.retired.contains(retired));
+        self.switch(&collection, now_said, "noting what was removed").await
     }
 
     async fn keep_tuning(&self, tuning: Tuning) -> Result<(), EngineError> {
