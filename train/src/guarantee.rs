@@ -7,7 +7,7 @@
 //! answer (`yingda tune`) comes on top and is not part of it, nor are replies that are nearly word for word and need no intent.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -282,17 +282,18 @@ fn judge(flags: &CalibrateFlags) -> Result<(ModelSettings, Judged), TrainError> 
 /// Keeps the first of messages that stand several times: of the same session and turn, or of sessions that hold the same
 /// messages under different names. How many were dropped.
 fn drop_copies(messages: &mut Vec<Message>) -> usize {
-    let mut sessions: HashMap<&str, Vec<(i64, &str, &str)>> = HashMap::new();
+    // Of a message that stands twice in a session once, so that such a session is the same as its copy.
+    let mut sessions: HashMap<&str, BTreeSet<(i64, &str, &str)>> = HashMap::new();
     for message in messages.iter() {
         let turn = (message.turn, message.role.as_str(), message.text.as_str());
-        sessions.entry(&message.session_id).or_default().push(turn);
+        sessions.entry(&message.session_id).or_default().insert(turn);
     }
     // A chat of one short message comes again by itself; a whole conversation does not.
     let telling =
-        |turns: &[(i64, &str, &str)]| turns.iter().map(|turn| turn.2.chars().count()).sum::<usize>() >= TELLING;
+        |turns: &BTreeSet<(i64, &str, &str)>| turns.iter().map(|turn| turn.2.chars().count()).sum::<usize>() >= TELLING;
     let mut names: Vec<&str> = sessions.keys().copied().collect();
     names.sort_unstable();
-    let mut known: HashSet<&[(i64, &str, &str)]> = HashSet::new();
+    let mut known: HashSet<&BTreeSet<(i64, &str, &str)>> = HashSet::new();
     let copied = names.into_iter().filter(|name| telling(&sessions[name]) && !known.insert(&sessions[name]));
     let copied: HashSet<String> = copied.map(str::to_owned).collect();
     let before = messages.len();
