@@ -64,15 +64,13 @@ pub(crate) fn fold(messages: &mut [Message], folded: Option<&FoldedIntents>) {
 }
 
 /// The first message of `others` that also is one of `messages`: of the same session, with the same text.
-pub(crate) fn shared<'a>(messages: &[&[Message]], others: &'a [Message]) -> Option<(&'a Message, usize)> {
-    let key = |message: &'a Message| (message.session_id.as_str(), message.text.as_str());
-    let known: HashSet<(&str, &str)> = messages
-        .iter()
-        .flat_map(|some| some.iter())
-        .filter(|message| is_labelled(message))
-        .map(|message| (message.session_id.as_str(), message.text.as_str()))
-        .collect();
-    let mut found = others.iter().filter(|message| is_labelled(message) && known.contains(&key(message)));
+pub(crate) fn shared<'a>(messages: &[&'a [Message]], others: &'a [Message]) -> Option<(&'a Message, usize)> {
+    fn place(message: &Message) -> (&str, &str) {
+        (&message.session_id, &message.text)
+    }
+    let labelled = messages.iter().flat_map(|some| some.iter()).filter(|message| is_labelled(message));
+    let known: HashSet<(&str, &str)> = labelled.map(place).collect();
+    let mut found = others.iter().filter(|message| is_labelled(message) && known.contains(&place(message)));
     let first = found.next()?;
     Some((first, 1 + found.count()))
 }

@@ -416,6 +416,8 @@ impl KnowledgeBase {
         if !self.engine.may_forget() {
             return Ok(());
         }
+        // A store that is away must not hold up whoever writes to the database.
+        self.engine.refresh().await?;
         // Nobody publishes meanwhile: it changes what the store says of itself, as a release does.
         let _held = self.begin_change().await?;
         if self.storage.release_in_writing().await?.is_some() {

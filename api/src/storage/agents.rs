@@ -197,8 +197,9 @@ impl Storage {
     /// When the database fails.
     pub async fn may_be_given_to(&self, name: &str) -> Result<bool, StorageError> {
         let sql = "SELECT (SELECT COUNT(*) FROM agents) + (SELECT COUNT(*) FROM users), \
-                   (SELECT COUNT(*) FROM agents WHERE name = $1) + (SELECT COUNT(*) FROM users WHERE name = $2) \
-                   + (SELECT COUNT(*) FROM api_keys WHERE name = $3)";
+                   (SELECT COUNT(*) FROM agents WHERE name = $1) \
+                   + (SELECT COUNT(*) FROM users WHERE name = $2 AND disabled_at IS NULL) \
+                   + (SELECT COUNT(*) FROM api_keys WHERE name = $3 AND revoked_at IS NULL)";
         let row = sqlx::query(sql).bind(name).bind(name).bind(name).fetch_one(&self.readers).await?;
         Ok(row.try_get::<i64, _>(0)? == 0 || row.try_get::<i64, _>(1)? > 0)
     }

@@ -167,19 +167,13 @@ impl Ask {
             other => other,
         };
         let text: String = text.chars().map(half).collect();
-        let found = self.pattern.captures(&text).map(|found| found.get(1).or_else(|| found.get(0)));
-        let joined;
-        let found = match found {
-            Some(found) => found?,
-            // 138 1234-5678 and +86 138…: people group digits, forms do not.
-            None => {
-                joined = joined_digits(&text);
-                let found = self.pattern.captures(&joined)?;
-                found.get(1).or_else(|| found.get(0))?
-            }
+        let find = |text: &str| {
+            let found = self.pattern.captures(text)?;
+            let value = found.get(1).or_else(|| found.get(0))?.as_str().trim();
+            (!value.is_empty()).then(|| value.to_owned())
         };
-        let value = found.as_str().trim();
-        (!value.is_empty()).then(|| value.to_owned())
+        // 138 1234-5678 and +86 138…: people group digits, forms do not.
+        find(&text).or_else(|| find(&joined_digits(&text)))
     }
 }
 

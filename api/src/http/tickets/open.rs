@@ -42,7 +42,7 @@ pub(in super::super) struct OpenRequest {
 /// The session that a form without one begins: the same for the same key and id.
 fn session_of_form(key_id: &str, message_id: &str) -> String {
     let digest = Sha256::digest(format!("{key_id}\n{message_id}"));
-    format!("form-{}", digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("form-{}", hex::encode(&digest[..16]))
 }
 
 /// Open a ticket
