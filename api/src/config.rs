@@ -364,17 +364,6 @@ impl Config {
         }
     }
 
-    /// The command line that names the same Qdrant server; nothing where there is none. The key is not in it: it comes from the
-    /// environment.
-    pub fn server_arguments(&self) -> Vec<String> {
-        match &self.store {
-            StoreConfig::Edge { .. } => Vec::new(),
-            StoreConfig::Server { url, collection, .. } => {
-                ["--qdrant", url, "--qdrant-collection", collection].map(str::to_owned).to_vec()
-            }
-        }
-    }
-
     /// Where the database is.
     pub fn database_url(&self) -> String {
         self.database.clone().unwrap_or_else(|| sqlite_url(&self.database_file()))

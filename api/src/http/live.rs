@@ -410,7 +410,7 @@ impl Connection {
                 }
                 let seq = request.after.unwrap_or(0).max(0);
                 self.followed.insert(session_id.clone(), Told { seq, ..Told::default() });
-                live.follow(&session_id, self.side, &self.inbox).await?;
+                live.follow(&session_id, self.side, &self.inbox).await;
             }
             Wish::Leave => {
                 self.followed.remove(&session_id);

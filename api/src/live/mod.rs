@@ -7,11 +7,12 @@
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, oneshot};
 
 pub use standing::{Side, Standing};
 
@@ -22,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Looks in a second, and between two signs of life of those who follow.
 const EVERY_SECOND: u32 = 4;
 const SEEN_EVERY: u32 = 60;
+/// Longest wait of a new follower for the first reading; what comes later is told when it comes.
+const FIRST_READING: Duration = Duration::from_secs(5);
 
 /// What a follower should look at.
 #[derive(Debug, Default)]
@@ -104,6 +107,10 @@ struct Followers {
     /// Those who want to know of tickets.
     desks: Vec<Arc<Inbox>>,
     everybody: Vec<Arc<Inbox>>,
+    /// Sessions that are to be read again.
+    unread: BTreeSet<String>,
+    /// Those who wait until what is unread now has been read.
+    waiting: Vec<oneshot::Sender<()>>,
     stopping: bool,
     /// When it was last looked who is there and types, in milliseconds since 1970.
     looked_at: i64,
@@ -114,13 +121,14 @@ struct Followers {
 pub struct Live {
     storage: Storage,
     followers: Arc<Mutex<Followers>>,
-    reading: Arc<tokio::sync::Mutex<()>>,
+    /// Something must be read at once.
+    wanted: Arc<Notify>,
 }
 
 impl Live {
     /// Nobody follows anything yet. [`Live::run`] must run for followers to be told.
     pub fn new(storage: Storage) -> Self {
-        Self { storage, followers: Arc::default(), reading: Arc::default() }
+        Self { storage, followers: Arc::default(), wanted: Arc::default() }
     }
 
     /// A new follower. `side`: agents are told of tickets too.
@@ -147,26 +155,26 @@ impl Live {
         }
     }
 
-    /// Follows a session; the follower is told of it at once. It need not exist yet.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn follow(&self, session_id: &str, side: Side, inbox: &Arc<Inbox>) -> Result<(), StorageError> {
+    /// Follows a session; the follower is told of it as soon as it has been read. It need not exist yet.
+    pub async fn follow(&self, session_id: &str, side: Side, inbox: &Arc<Inbox>) {
+        let (waiting, read) = oneshot::channel();
         {
             let mut followers = locked(&self.followers);
             let followed = followers.sessions.entry(session_id.to_owned()).or_default();
             if !followed.followers.iter().any(|(_, other)| Arc::ptr_eq(other, inbox)) {
                 followed.followers.push((side, Arc::clone(inbox)));
             }
+            // Read after it was put on the list: what is written from now on is told.
+            followers.unread.insert(session_id.to_owned());
+            followers.waiting.push(waiting);
         }
         self.stand(session_id, side, |standing, now| standing.seen_at = now);
-        // Read after it was put on the list: what is written from now on is told.
-        self.refresh(&BTreeSet::from([session_id.to_owned()])).await?;
+        self.wanted.notify_one();
+        // What cannot be read now is told when it can.
+        let _ = tokio::time::timeout(FIRST_READING, read).await;
         inbox.put(|news| {
             news.sessions.insert(session_id.to_owned());
         });
-        Ok(())
     }
 
     /// Follows a session no longer.
@@ -225,46 +233,46 @@ impl Live {
 
     /// Tells followers what is new, for as long as it is polled. What fails is told once and tried again.
     pub async fn run(&self) {
+        tokio::select! {
+            () = self.follow_changes() => {}
+            () = self.keep_looking() => {}
+        }
+    }
+
+    /// Tells at once what this process changes, and four times a second what others do.
+    async fn follow_changes(&self) {
         let mut changes = self.storage.changes();
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut count, mut mark, mut failing) = (0_u32, (0, 0), false);
-        // Sessions that are to be read again, until that has worked.
-        let mut stale: BTreeSet<String> = BTreeSet::new();
+        let mut looks = interval(LOOK);
+        let mut failing = false;
         loop {
-            let mut done = Ok(());
             tokio::select! {
                 changed = changes.recv() => match changed {
                     Ok(id) => {
-                        stale.insert(id);
-                        stale.extend(std::iter::from_fn(|| changes.try_recv().ok()));
+                        let more = iter::from_fn(|| changes.try_recv().ok());
+                        locked(&self.followers).unread.extend(iter::once(id).chain(more));
                     }
-                    Err(RecvError::Lagged(_)) => stale.extend(self.followed()),
+                    Err(RecvError::Lagged(_)) => self.distrust_all(),
                     Err(RecvError::Closed) => return,
                 },
-                _ = looks.tick() => {
-                    count = count.wrapping_add(1);
-                    if self.storage.is_shared() {
-                        stale.extend(self.followed());
-                    }
-                    done = self.look(count, &mut mark).await;
-                }
+                () = self.wanted.notified() => {}
+                // What could not be read is tried again, too.
+                _ = looks.tick() => if self.storage.is_shared() {
+                    self.distrust_all();
+                },
             }
-            {
-                let followers = locked(&self.followers);
-                stale.retain(|id| followers.sessions.contains_key(id));
-            }
-            let read = self.refresh(&stale).await;
-            if read.is_ok() {
-                stale.clear();
-            }
-            done = done.and(read);
-            if let Err(error) = &done
-                && !failing
-            {
-                tracing::warn!(%error, "followers of sessions are not told what is new at the moment; trying again");
-            }
-            failing = done.is_err();
+            report("followers of sessions are not told what is new", &self.refresh().await, &mut failing);
+        }
+    }
+
+    /// Writes down how far everybody is, and looks for what time alone changes. Beside [`Live::follow_changes`]: it may have to wait
+    /// for many others who write.
+    async fn keep_looking(&self) {
+        let mut looks = interval(LOOK);
+        let (mut count, mut mark, mut failing) = (0_u32, (0, 0), false);
+        loop {
+            looks.tick().await;
+            count = count.wrapping_add(1);
+            report("who follows sessions is not written down", &self.look(count, &mut mark).await, &mut failing);
         }
     }
 
@@ -286,22 +294,37 @@ impl Live {
         Ok(())
     }
 
-    fn followed(&self) -> BTreeSet<String> {
-        locked(&self.followers).sessions.keys().cloned().collect()
+    /// Every followed session is to be read again.
+    fn distrust_all(&self) {
+        let mut followers = locked(&self.followers);
+        followers.unread = followers.sessions.keys().cloned().collect();
     }
 
-    /// Reads how sessions stand, and tells their followers where something changed.
-    async fn refresh(&self, ids: &BTreeSet<String>) -> Result<(), StorageError> {
+    /// Reads how sessions stand that may have changed, all of them at once, and tells their followers where something did. One task
+    /// alone does this: a crowd that comes at once costs it a reading or two, and what was read earlier never takes the place of what
+    /// was read later.
+    async fn refresh(&self) -> Result<(), StorageError> {
+        // Whoever waits goes on when this is dropped, whether it could be read or not.
+        let (ids, _waiting) = {
+            let mut followers = locked(&self.followers);
+            let unread = std::mem::take(&mut followers.unread);
+            let ids: Vec<String> = unread.into_iter().filter(|id| followers.sessions.contains_key(id)).collect();
+            (ids, std::mem::take(&mut followers.waiting))
+        };
         if ids.is_empty() {
             return Ok(());
         }
-        // One after the other: what was read earlier never takes the place of what was read later.
-        let _reading = self.reading.lock().await;
-        let ids: Vec<String> = ids.iter().cloned().collect();
-        let states = self.storage.session_states(&ids).await?;
-        let standings = self.storage.standings(&ids).await?;
-        let mut changed: BTreeSet<String> = BTreeSet::new();
+        let read = async { Ok((self.storage.session_states(&ids).await?, self.storage.standings(&ids).await?)) };
+        let read = read.await;
         let mut followers = locked(&self.followers);
+        let (states, standings) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                followers.unread.extend(ids);
+                return Err(error);
+            }
+        };
+        let mut changed: BTreeSet<String> = BTreeSet::new();
         for (id, side, found) in standings {
             let Some(followed) = followers.sessions.get_mut(&id) else { continue };
             let joined = followed.standing(side).joined(found);
@@ -381,6 +404,22 @@ impl Live {
         }
         kept
     }
+}
+
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
+/// Says once that something fails.
+fn report(consequence: &str, done: &Result<(), StorageError>, failing: &mut bool) {
+    if let Err(error) = done
+        && !*failing
+    {
+        tracing::warn!(%error, "{consequence} at the moment; trying again");
+    }
+    *failing = done.is_err();
 }
 
 fn stop_following(followers: &mut Followers, session_id: &str, inbox: &Arc<Inbox>) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use yingda::config::{Config, Flags, SAMPLE_KNOWLEDGE, ServeFlags};
 use yingda::{StartError, knowledge};
 use yingda_engine::store::{Method, SearchQuery};
-use yingda_engine::{Engine, KnowledgeEntry};
+use yingda_engine::{Engine, EngineError, KnowledgeEntry};
 
 use crate::cli::{Shown, say, wrong};
 
@@ -83,6 +83,8 @@ struct Latency {
     p50_ms: f64,
     p99_ms: f64,
     per_second: f64,
+    /// Searches that the store did not answer, or not within its deadline; they count for as long as they took.
+    given_up: usize,
 }
 
 pub(super) async fn run(flags: Flags, store: StoreFlags) -> Result<(), StartError> {
@@ -121,17 +123,12 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
     drop(engine);
     let built = started.elapsed();
     let program = std::env::current_exe().map_err(|error| wrong(format!("this program cannot be started: {error}")))?;
-    let output = std::process::Command::new(program)
-        .args(["bench", "store", "--filled", "--json", "--data"])
-        .arg(folder)
-        .arg("--model")
-        .arg(&config.model)
-        .arg("--like")
-        .arg(&flags.like)
-        .args(["--entries", &flags.entries.to_string(), "--questions", &flags.questions.to_string()])
-        .args(["--seconds", &flags.seconds.to_string(), "--callers", &flags.callers.to_string()])
-        .args(["--seed", &flags.seed.to_string(), "--writes", &flags.writes.to_string()])
-        .args(config.server_arguments())
+    let mut measuring = std::process::Command::new(program);
+    measuring.args(std::env::args_os().skip(1)).arg("--filled");
+    if !flags.json {
+        measuring.arg("--json");
+    }
+    let output = measuring
         .stderr(std::process::Stdio::inherit())
         .output()
         .map_err(|error| wrong(format!("the measuring process cannot be started: {error}")))?;
@@ -158,6 +155,10 @@ async fn measure(config: &Config, flags: &StoreFlags) -> Result<(), StartError> 
     engine.search(&questions[0], 10).await?;
     let open_ms = milliseconds(started.elapsed());
     let opened_mib = status_mib("VmRSS");
+    // As the service does some seconds after a release.
+    if engine.may_forget() {
+        engine.forget().await?;
+    }
     let mut asked = Vec::with_capacity(questions.len());
     for text in &questions {
         let understood = engine.understand(vec![text.clone()]).await?;
@@ -197,13 +198,9 @@ fn print(searched: &Searched, flags: &StoreFlags) {
         say!("while writing: {per_second:.0} entries a second were published");
         lines.extend([("one, writing".to_owned(), alone), (format!("{callers}, writing"), together)]);
     }
-    for (name, latency) in lines {
-        say!(
-            "{name:<20} p50 {:>7.2} ms   p99 {:>7.2} ms   {:>7.0} a second",
-            latency.p50_ms,
-            latency.p99_ms,
-            latency.per_second
-        );
+    for (name, Latency { p50_ms, p99_ms, per_second, given_up }) in lines {
+        let given_up = if *given_up == 0 { String::new() } else { format!("   {given_up} given up") };
+        say!("{name:<20} p50 {p50_ms:>7.2} ms   p99 {p99_ms:>7.2} ms   {per_second:>7.0} a second{given_up}");
     }
 }
 
@@ -228,13 +225,27 @@ async fn recall(engine: &Engine, asked: &[SearchQuery]) -> Result<f64, StartErro
 
 /// Each question once, one after the other.
 async fn first_time(engine: &Engine, asked: &[SearchQuery]) -> Result<Latency, StartError> {
-    let (started, mut times) = (Instant::now(), Vec::with_capacity(asked.len()));
+    let (started, mut searches) = (Instant::now(), Vec::with_capacity(asked.len()));
     for query in asked {
-        let began = Instant::now();
-        engine.candidates(query, 10).await?;
-        times.push(milliseconds(began.elapsed()));
+        searches.push(timed(engine, query).await?);
     }
-    Ok(Latency::of(times, started.elapsed()))
+    Ok(Latency::of(&searches, started.elapsed()))
+}
+
+/// How long a search took, and whether it was answered.
+struct Timed {
+    milliseconds: f64,
+    answered: bool,
+}
+
+async fn timed(engine: &Engine, query: &SearchQuery) -> Result<Timed, StartError> {
+    let started = Instant::now();
+    let answered = match engine.candidates(query, 10).await {
+        Ok(_) => true,
+        Err(EngineError::Store { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Timed { milliseconds: milliseconds(started.elapsed()), answered })
 }
 
 /// Hybrid searches by `callers` at once, each the next when the last is answered.
@@ -244,30 +255,35 @@ async fn latency(engine: &Engine, asked: &[SearchQuery], callers: usize, seconds
     for caller in 0..callers {
         let (engine, asked) = (engine.clone(), asked.to_vec());
         running.spawn(async move {
-            let mut times = Vec::new();
+            let mut searches = Vec::new();
             for query in asked.iter().cycle().skip(caller * 31) {
-                let started = Instant::now();
-                if started >= until {
+                if Instant::now() >= until {
                     break;
                 }
-                engine.candidates(query, 10).await?;
-                times.push(milliseconds(started.elapsed()));
+                searches.push(timed(&engine, query).await?);
             }
-            Ok::<_, StartError>(times)
+            Ok::<_, StartError>(searches)
         });
     }
-    let mut times: Vec<f64> = Vec::new();
+    let mut searches = Vec::new();
     while let Some(done) = running.join_next().await {
-        times.extend(done.map_err(|error| wrong(format!("a caller stopped: {error}")))??);
+        searches.extend(done.map_err(|error| wrong(format!("a caller stopped: {error}")))??);
     }
-    Ok(Latency::of(times, Duration::from_secs(seconds)))
+    Ok(Latency::of(&searches, Duration::from_secs(seconds)))
 }
 
 impl Latency {
-    fn of(mut times: Vec<f64>, within: Duration) -> Self {
+    fn of(searches: &[Timed], within: Duration) -> Self {
+        let mut times: Vec<f64> = searches.iter().map(|search| search.milliseconds).collect();
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
-        Self { p50_ms: at(0.5), p99_ms: at(0.99), per_second: times.len() as f64 / within.as_secs_f64() }
+        let answered = searches.iter().filter(|search| search.answered).count();
+        Self {
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+            per_second: answered as f64 / within.as_secs_f64(),
+            given_up: searches.len() - answered,
+        }
     }
 }
 
