@@ -14,6 +14,7 @@ Two texts are "the same" when their keys are: Unicode NFKC, lower case, without 
 import argparse
 import collections
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -271,21 +272,22 @@ def components(pairs):
 
 
 def question_pairs(data, out):
-    """Same meaning or not. A text, and all that pairs connect with it, is on one side only."""
-    pairs = [(row["q1"], row["q2"], row["label"]) for row in tsv(data / "question-pairs-finance/pairs.tsv")]
-    train, test = [], []
-    for pair, component in zip(pairs, components(pairs), strict=True):
-        (test if held_out(component) else train).append(pair)
-    general = [(row["q1"], row["q2"], row["label"]) for row in tsv(data / "question-pairs-general/pairs.tsv")]
-    header = ("left", "right", "label")
-    out.table("pairs-finance/train.tsv", header, train)
-    out.table("pairs-finance/test.tsv", header, test)
-    out.table("pairs-general/test.tsv", header, general)
-    out.tasks["pairs-finance"] = {"kind": "pairs", "train": "pairs-finance/train.tsv", "test": "pairs-finance/test.tsv"}
-    out.tasks["pairs-general"] = {"kind": "pairs", "test": "pairs-general/test.tsv"}
-    for name, rows in [("pairs-finance train", train), ("pairs-finance test", test), ("pairs-general test", general)]:
-        print(f"{name}: {len(rows):,} pairs, {sum(label == '1' for *_, label in rows):,} of them the same")
-    return train, test, general
+    """Same meaning or not, of finance and of everything: rows to train on, and the held-out tenth. A text, and all that pairs connect
+    with it, is on one side only."""
+    sides = ([], [])
+    for name in ("finance", "general"):
+        pairs = [(row["q1"], row["q2"], row["label"]) for row in tsv(data / f"question-pairs-{name}/pairs.tsv")]
+        parts = ([], [])
+        for pair, component in zip(pairs, components(pairs), strict=True):
+            parts[held_out(component)].append(pair)
+        task = {"kind": "pairs"}
+        for rows, side, part in zip(sides, parts, ("train", "test"), strict=True):
+            rows.append(side)
+            task[part] = f"pairs-{name}/{part}.tsv"
+            out.table(task[part], ("left", "right", "label"), side)
+            print(f"pairs-{name} {part}: {len(side):,} pairs, {sum(label == '1' for *_, label in side):,} of them the same")
+        out.tasks[f"pairs-{name}"] = task
+    return sides
 
 
 class HeldOut:
@@ -362,8 +364,8 @@ def pretrain_chats(out, sources, keep_out):
     out.tasks["pretrain-chats"] = {"kind": "text", "files": files}
 
 
-def pretrain_pairs(data, out, finance, standard, train, keep_out):
-    """Pairs to learn the embedding from."""
+def pretrain_pairs(data, out, finance, general, standard, train, keep_out):
+    """Pairs to learn the embedding from; those of everything in a file of their own, since they are few and may be read more often."""
     question = {entry["id"]: entry["question"] for entry in standard}
     text = {row["session_id"]: row["text"] for row in train}
     found = [*finance]
@@ -379,20 +381,22 @@ def pretrain_pairs(data, out, finance, standard, train, keep_out):
         if row["query_id"] in text:
             found.append((text[row["query_id"]], question[row["faq_id"]], "0"))
     labels = collections.defaultdict(set)
-    for left, right, label in found:
+    for left, right, label in itertools.chain(found, general):
         labels[frozenset((key(left), key(right)))].add(label)
-    kept, written = [], set()
-    for left, right, label in found:
-        both = frozenset((key(left), key(right)))
-        # Neither a pair with both labels, nor one with itself, nor one that anything is scored on.
-        if len(both) < 2 or len(labels[both]) > 1 or both in written or any(one in keep_out for one in both):
-            continue
-        written.add(both)
-        kept.append((left, right, label))
-    out.table("pretrain/pairs.tsv", ("left", "right", "label"), kept)
-    same = sum(label == "1" for *_, label in kept)
+    written = set()
+    for name, pairs in (("pairs", found), ("pairs_general", general)):
+        kept = []
+        for left, right, label in pairs:
+            both = frozenset((key(left), key(right)))
+            # Neither a pair with both labels, nor one with itself, nor one that anything is scored on.
+            if len(both) < 2 or len(labels[both]) > 1 or both in written or any(one in keep_out for one in both):
+                continue
+            written.add(both)
+            kept.append((left, right, label))
+        out.table(f"pretrain/{name}.tsv", ("left", "right", "label"), kept)
+        same = sum(label == "1" for *_, label in kept)
+        print(f"pretrain/{name}.tsv: {len(kept):,} pairs, {same:,} of them the same ({len(pairs) - len(kept):,} dropped)")
     out.tasks["pretrain-pairs"] = {"kind": "pairs", "train": "pretrain/pairs.tsv"}
-    print(f"pretrain/pairs.tsv: {len(kept):,} pairs, {same:,} of them the same ({len(found) - len(kept):,} dropped)")
 
 
 def prepare(data, out):
@@ -404,12 +408,12 @@ def prepare(data, out):
     assistant_train, assistant_test = assistant(data, out)
     reviews_train, reviews_test = reviews(data, out)
     car_train, car_test = car(data, out)
-    finance_train, finance_test, general = question_pairs(data, out)
+    (finance_train, general_train), pairs_test = question_pairs(data, out)
 
     held = [row["text"] for side in (securities_test, assistant_test, reviews_test, car_test) for row in side]
     # Each session of the JD chats is tested on in one of the folds, so all its customers' messages are held out.
     held += [row["text"] for row in jd_rows if row["role"] == "user"]
-    held += [text for left, right, _ in [*finance_test, *general] for text in (left, right)]
+    held += [text for left, right, _ in itertools.chain(*pairs_test) for text in (left, right)]
     keep_out = HeldOut(held)
 
     unlabelled = json_lines(data / "chats-jd-unlabelled/chats.jsonl")
@@ -420,6 +424,7 @@ def prepare(data, out):
         ("jd_unlabelled", [row["text"] for row in unlabelled]),
         ("assistant", [row["text"] for row in assistant_train]),
         ("pairs_finance", [text for left, right, _ in finance_train for text in (left, right)]),
+        ("pairs_general", [text for left, right, _ in general_train for text in (left, right)]),
         ("realestate", [text for row in estate for text in (row["question"], row["reply"])]),
         ("gamedev", [text for entry in egret for text in (entry["question"], entry.get("answer") or "")]),
         ("car", [row["text"] for row in car_train]),
@@ -438,7 +443,7 @@ def prepare(data, out):
         ("chats_answered", answered),
     ]
     pretrain_chats(out, chats, keep_out)
-    pretrain_pairs(data, out, finance_train, standard, securities_train, keep_out)
+    pretrain_pairs(data, out, finance_train, general_train, standard, securities_train, keep_out)
     out.write("tasks.json", [json.dumps(out.tasks, ensure_ascii=False, indent=2)])
 
 
