@@ -83,15 +83,14 @@ fn write_data(folder: &Path) {
     write("sentiment-car/messages.jsonl", single("c", &opinions("车子", 80)));
 
     // Chains of three questions that share texts.
-    let mut pairs = String::from("source\tq1\tq2\tlabel\n");
-    for chain in 0..40 {
-        pairs += &format!("A\t花呗{chain}怎么还\t如何还花呗{chain}\t1\nA\t如何还花呗{chain}\t花呗{chain}怎么开\t0\n");
+    for (name, what) in [("finance", "花呗"), ("general", "火车")] {
+        let mut pairs = String::from("source\tq1\tq2\tlabel\n");
+        for chain in 0..40 {
+            let what = format!("{what}{chain}");
+            pairs += &format!("A\t{what}怎么还\t如何还{what}\t1\nA\t如何还{what}\t{what}怎么开\t0\n");
+        }
+        write(&format!("question-pairs-{name}/pairs.tsv"), pairs);
     }
-    write("question-pairs-finance/pairs.tsv", pairs);
-    write(
-        "question-pairs-general/pairs.tsv",
-        "q1\tq2\tlabel\n今天几号\t几号了今天\t1\n今天几号\t天上有云吗\t0\n".into(),
-    );
     write(
         "faq-gamedev/replies.jsonl",
         lines(&mut [json!({"id": "e", "question": "怎么画圆", "answer": "用画笔"})].into_iter()),
@@ -101,7 +100,9 @@ fn write_data(folder: &Path) {
     write("sentiment-tv/messages.jsonl", single("t", &asked("快把#给我", "")));
     write("sentiment-weibo/virus_train.jsonl", single("v", &asked("#加油", "")));
     for name in ["abstracts_csl", "app_descriptions_iflytek", "news_titles_tnews", "ocnli_sentences", "passages_chid"] {
-        write(&format!("pretrain-text/{name}.txt"), format!("{name}的一句话\n今天 几号\n"));
+        // Some of the questions are held out.
+        let questions: String = (0..40).map(|chain| format!("如何 还火车{chain}\n")).collect();
+        write(&format!("pretrain-text/{name}.txt"), format!("{name}的一句话\n{questions}"));
     }
     write("pretrain-text/news_titles_thuc.txt", "ａｐｐ 上如何开户\n".into());
     write("pretrain-text/tech_weekly.txt", "他说：把我的户头销了吧 谢谢各位老师，说完就走了\n".into());
@@ -182,13 +183,14 @@ fn what_is_held_out_is_never_learnt_from() {
     let reviews = rows(&(made["reviews/train.jsonl"].clone() + &made["reviews/test.jsonl"]));
     assert_eq!(reviews.len(), 180);
 
-    let (learnt, tested) =
-        (texts_of_pairs(&made["pairs-finance/train.tsv"]), texts_of_pairs(&made["pairs-finance/test.tsv"]));
-    assert!(learnt.is_disjoint(&tested) && !tested.is_empty(), "{tested:?}");
+    let mut held_out = BTreeSet::new();
+    for name in ["pairs-finance", "pairs-general"] {
+        let [learnt, tested] = ["train", "test"].map(|side| texts_of_pairs(&made[&format!("{name}/{side}.tsv")]));
+        assert!(learnt.is_disjoint(&tested) && !learnt.is_empty() && !tested.is_empty(), "{name}: {tested:?}");
+        held_out.extend(tested);
+    }
 
     // Nothing that is scored stands in the text to pretrain on, whatever its case, width and spaces, nor inside a line.
-    let mut held_out = texts_of_pairs(&made["pairs-general/test.tsv"]);
-    held_out.extend(tested);
     for (name, text) in made.iter().filter(|(name, _)| name.ends_with("test.jsonl")) {
         let scored = rows(text).into_iter().filter(|row| row["role"] == "user");
         let before = held_out.len();
@@ -220,9 +222,12 @@ fn what_is_held_out_is_never_learnt_from() {
     let answered = said("pretrain/chats_answered.jsonl");
     assert_eq!(answered[2..], [by("user", &["怎么画圆"]), by("agent", &["用画笔"])].concat());
     assert_eq!((made["pretrain/news_titles_thuc.txt"].as_str(), made["pretrain/tech_weekly.txt"].as_str()), ("", ""));
-    assert_eq!(made["pretrain/abstracts_csl.txt"], "abstracts_csl的一句话\n");
+    assert_eq!(made["pretrain/abstracts_csl.txt"].lines().next(), Some("abstracts_csl的一句话"));
     let pairs = &made["pretrain/pairs.tsv"];
-    assert!(texts_of_pairs(pairs).is_disjoint(&held_out), "{pairs}");
+    for pairs in [pairs, &made["pretrain/pairs_general.tsv"]] {
+        let learnt = texts_of_pairs(pairs);
+        assert!(learnt.is_disjoint(&held_out) && !learnt.is_empty(), "{pairs}");
+    }
     assert!(
         pairs.contains("我有外套能开户吗\t怎么开户\t1\n") && pairs.contains("我有外套能开户吗\t怎么销户\t0\n"),
         "{pairs}"
