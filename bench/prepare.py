@@ -272,21 +272,21 @@ def components(pairs):
 
 
 def question_pairs(data, out):
-    """Same meaning or not, of finance and of everything: rows to train on, and the held-out tenth. A text, and all that pairs connect
-    with it, is on one side only."""
+    """Same meaning or not, of finance and of general questions: for both, rows to train on, and for both, the held-out tenth. A text,
+    and all that pairs connect with it, is on one side only."""
     sides = ([], [])
-    for name in ("finance", "general"):
-        pairs = [(row["q1"], row["q2"], row["label"]) for row in tsv(data / f"question-pairs-{name}/pairs.tsv")]
+    for topic in ("finance", "general"):
+        pairs = [(row["q1"], row["q2"], row["label"]) for row in tsv(data / f"question-pairs-{topic}/pairs.tsv")]
         parts = ([], [])
         for pair, component in zip(pairs, components(pairs), strict=True):
             parts[held_out(component)].append(pair)
         task = {"kind": "pairs"}
-        for rows, side, part in zip(sides, parts, ("train", "test"), strict=True):
-            rows.append(side)
-            task[part] = f"pairs-{name}/{part}.tsv"
-            out.table(task[part], ("left", "right", "label"), side)
-            print(f"pairs-{name} {part}: {len(side):,} pairs, {sum(label == '1' for *_, label in side):,} of them the same")
-        out.tasks[f"pairs-{name}"] = task
+        for side, name, rows in zip(sides, ("train", "test"), parts, strict=True):
+            side.append(rows)
+            task[name] = f"pairs-{topic}/{name}.tsv"
+            out.table(task[name], ("left", "right", "label"), rows)
+            print(f"pairs-{topic} {name}: {len(rows):,} pairs, {sum(label == '1' for *_, label in rows):,} of them the same")
+        out.tasks[f"pairs-{topic}"] = task
     return sides
 
 
@@ -365,7 +365,7 @@ def pretrain_chats(out, sources, keep_out):
 
 
 def pretrain_pairs(data, out, finance, general, standard, train, keep_out):
-    """Pairs to learn the embedding from; those of everything in a file of their own, since they are few and may be read more often."""
+    """Pairs to learn the embedding from; the general ones in a file of their own, since they are few and may be read more often."""
     question = {entry["id"]: entry["question"] for entry in standard}
     text = {row["session_id"]: row["text"] for row in train}
     found = [*finance]
@@ -383,7 +383,7 @@ def pretrain_pairs(data, out, finance, general, standard, train, keep_out):
     labels = collections.defaultdict(set)
     for left, right, label in itertools.chain(found, general):
         labels[frozenset((key(left), key(right)))].add(label)
-    written = set()
+    written, files = set(), []
     for name, pairs in (("pairs", found), ("pairs_general", general)):
         kept = []
         for left, right, label in pairs:
@@ -394,9 +394,10 @@ def pretrain_pairs(data, out, finance, general, standard, train, keep_out):
             written.add(both)
             kept.append((left, right, label))
         out.table(f"pretrain/{name}.tsv", ("left", "right", "label"), kept)
+        files.append({"file": f"pretrain/{name}.tsv", "lines": len(kept)})
         same = sum(label == "1" for *_, label in kept)
         print(f"pretrain/{name}.tsv: {len(kept):,} pairs, {same:,} of them the same ({len(pairs) - len(kept):,} dropped)")
-    out.tasks["pretrain-pairs"] = {"kind": "pairs", "train": "pretrain/pairs.tsv"}
+    out.tasks["pretrain-pairs"] = {"kind": "pairs", "files": files}
 
 
 def prepare(data, out):

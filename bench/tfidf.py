@@ -20,8 +20,7 @@ Retrieval. An entry scores as its best text does. R@1 and R@10 are the shares of
 among the first ten different entries; MRR@10 is the mean of 1/rank, 0 beyond the tenth. BM25 counts character 1- and 2-grams
 (k1 1.2, b 0.75); TF-IDF is the cosine of character 1- to 3-grams, fitted on the index.
 
-Pairs. AUC of the TF-IDF cosine (character 1- to 3-grams). IDF is counted on the texts of the training pairs, or on those of
-the scored pairs, without their labels, where a task has no training pairs.
+Pairs. AUC of the TF-IDF cosine (character 1- to 3-grams). IDF is counted on the texts of the training pairs.
 
 Of a run, splits/train.parquet, validation.parquet and knowledge.parquet are learnt from (all that the model saw) and
 test.parquet is scored, in the cleaned form `model_text`.
@@ -225,7 +224,7 @@ def retrieval(folder, task):
 def pairs(folder, task):
     header = ("left", "right", "label")
     test = read_table(folder / task["test"], header)
-    fitted_on = read_table(folder / task["train"], header) if "train" in task else test
+    fitted_on = read_table(folder / task["train"], header)
     vectorizer = tfidf(0).fit(sorted({cleaned(text) for left, right, _ in fitted_on for text in (left, right)}))
     left, right = (vectorizer.transform([cleaned(row[side]) for row in test]) for side in (0, 1))
     cosine = np.asarray(left.multiply(right).sum(axis=1)).ravel()
