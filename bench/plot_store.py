@@ -25,7 +25,8 @@ def main(out, files):
         ("resident memory, MiB", lambda run: run["searched"]["resident_mib"]),
         ("open and answer once, ms", lambda run: run["searched"]["open_ms"]),
     ]:
-        cost.plot(sizes, [value(run) for run in runs], marker="o", label=label)
+        if all(value(run) is not None for run in runs):
+            cost.plot(sizes, [value(run) for run in runs], marker="o", label=label)
     for label, pick in [
         ("one caller", lambda searched: searched["alone"]),
         ("one caller, while writing", lambda searched: (searched["writing"] or {}).get("alone")),

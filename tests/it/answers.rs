@@ -39,7 +39,8 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
     let folder = TempDir::new().unwrap();
     let engine = sample(&folder).await;
     let questions = labelled("tune");
-    let options = TuneOptions { max_wrong: 0.1, ..TuneOptions::default() };
+    // As what a store answers with until it is tuned was made.
+    let options = TuneOptions { max_wrong: 0.12, ..TuneOptions::default() };
     let (_, dry) = engine.tune(&questions, &[], options, true, |_, _| {}).await.unwrap();
     let (tuning, report) = engine.tune(&questions, &[], options, false, |_, _| {}).await.unwrap();
     assert_eq!(dry, report, "the same questions and seed must give the same figures");
@@ -50,7 +51,7 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
         assert!(ours.no_match_auroc > theirs.no_match_auroc, "{other}: {theirs:?} against {ours:?}");
     }
     assert!((report.promised - report.kept).abs() < 0.05, "promised {}, kept {}", report.promised, report.kept);
-    assert!(report.wrong <= 0.1 && report.coverage > 0.1, "{report:?}");
+    assert!(report.wrong <= 0.12 && report.coverage > 0.1, "{report:?}");
 
     assert_eq!(*engine.tuning(), tuning, "what was tuned must be in use");
     engine.close().await;

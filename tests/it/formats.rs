@@ -284,7 +284,7 @@ fn exports_have_their_files_and_yingda_reads_its_own_again() {
         ["1_Pooling", "2_Normalize", "config_sentence_transformers.json", "modules.json", "sentence_bert_config.json"];
     let set = |lists: &[&[&str]]| lists.concat().into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
     for (format, files) in [
-        ("yingda", set(&[&own])),
+        ("yingda", set(&[&own, &["seen.bin"]])),
         ("hugging-face", set(&[&own, &transformers])),
         ("sentence-transformers", set(&[&own, &transformers, &sentences])),
         ("onnx", set(&[&["README.md", "config.json", "model.onnx", "tokenizer.json", "yingda.json"]])),

@@ -362,6 +362,15 @@ fn a_base_keeps_what_it_knows_when_it_gets_another_vocabulary() {
         assert!(row(0, known).is_some() && row(0, known) == row(1, known), "{known}");
     }
     assert!(row(0, "龘").is_none() && row(1, "龘").is_some_and(|row| row.iter().any(|value| *value != 0.0)));
+    // Its card goes on with that of the base, so that it names all that was ever learnt from.
+    let card = std::fs::read_to_string(new.join("README.md")).unwrap();
+    let (now, before) = card.split_once("\n## Before that\n").unwrap();
+    assert!(
+        now.contains("pretrain`: 1 layers") && now.contains("Contrastive training") && now.contains("\n## Sources\n"),
+        "{now}"
+    );
+    assert!(before.contains("language modelling with whole words, then contrastive training"), "{before}");
+    assert!(before.contains("\n### Sources\n") && before.contains("| turns.jsonl | 30 |"), "{before}");
 }
 
 #[test]

@@ -19,12 +19,12 @@ pub const MIN_ANSWERS: u64 = 1000;
 pub const SAME: f32 = 0.97;
 /// How much nearer to another entry a wording must lie than to its own.
 ///
-/// A small encoder puts many a good wording next to another entry. In the sample shop 160 of 1,439 are nearer to another one,
-/// 97 of them by more than 0.1 and 29 by more than 0.3; those furthest out belong to entries that overlap, and the widest gap is
-/// 0.63 (`good evening`, which stands with 晚上好 and is nearest to `good morning`). From 0.65 on the sample is clean, and of its
-/// wordings, put one by one with a random entry of another intent, three of four are still found: what is misplaced like that has
-/// hardly anything to do with its new home. With another entry of the same intent it is 2 in 100; a lower margin finds more of
-/// those, for somebody who has the time to look at what is in order, too.
+/// A small encoder puts many a good wording next to another entry. In the sample shop 167 of 1,439 are nearer to another one,
+/// 92 of them by more than 0.1 and 31 by more than 0.3; those furthest out belong to entries that overlap, and the widest gap is
+/// 0.63 (换个能做主的人来跟我说, a complaint that is nearest to 叫个活人跟我讲). From 0.65 on the sample is clean. With an earlier
+/// model of the sample, of its wordings, put one by one with a random entry of another intent, three of four were still found:
+/// what is misplaced like that has hardly anything to do with its new home. With another entry of the same intent it was 2 in
+/// 100; a lower margin finds more of those, for somebody who has the time to look at what is in order, too.
 pub const MARGIN: f32 = 0.65;
 
 /// What counts as a finding.

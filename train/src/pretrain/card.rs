@@ -6,24 +6,42 @@ use yingda_models::BertConfig;
 
 use super::{PretrainConfig, corpus::Corpus};
 
-/// The card as Markdown.
+const FRONT: &str = "---\nlanguage: zh\nlibrary_name: yingda\npipeline_tag: feature-extraction\n---\n\n";
+const TITLE: &str = "# A Chinese base encoder\n";
+
+/// What a run came to, in the units of [`super::PretrainSummary`].
+pub(crate) struct Measured {
+    pub(crate) steps: usize,
+    pub(crate) masked_loss: Option<f64>,
+    pub(crate) pair_area: Option<f64>,
+}
+
+/// The card as Markdown. `before` is that of the base which the run went on from: it stands at the end, so that the card names
+/// all that the model ever learnt from.
 pub(crate) fn card(
     config: &PretrainConfig,
     corpus: &Corpus,
     encoder: &BertConfig,
-    steps: usize,
-    masked_loss: Option<f64>,
-    pair_area: Option<f64>,
+    Measured { steps, masked_loss, pair_area }: Measured,
+    before: Option<&str>,
 ) -> String {
     use std::fmt::Write as _;
     let name = |path: &PathBuf| path.file_name().map_or_else(|| path.clone(), PathBuf::from);
-    let mut text = String::from(
-        "---\nlanguage: zh\nlibrary_name: yingda\npipeline_tag: feature-extraction\n---\n\n# A Chinese base encoder\n\n",
-    );
+    let mut text = format!("{FRONT}{TITLE}\n");
+    let by = match (config.epochs > 0.0, config.pair_epochs > 0.0 && !config.pairs.is_empty()) {
+        (true, true) => {
+            "Masked language modelling with whole words, then contrastive training on question pairs".to_owned()
+        }
+        (true, false) => "Masked language modelling with whole words".to_owned(),
+        (false, _) => format!(
+            "Contrastive training on question pairs, and beside each step masked language modelling of {} tokens",
+            config.pair_text_tokens
+        ),
+    };
     let _ = writeln!(
         text,
-        "Made by `yingda-train {} pretrain`: {} layers × {}, {} tokens in the vocabulary, texts of up to {} tokens. Masked language \
-         modelling with whole words, then contrastive training on question pairs; {steps} steps.\n",
+        "Made by `yingda-train {} pretrain`: {} layers × {}, {} tokens in the vocabulary, texts of up to {} tokens. {by}; {steps} \
+         steps.\n",
         env!("CARGO_PKG_VERSION"),
         encoder.num_hidden_layers,
         encoder.hidden_size,
@@ -41,14 +59,13 @@ pub(crate) fn card(
         let _ = writeln!(text, "On text and pairs that were held out: {}.\n", measured.join(", "));
     }
     text.push_str("## Sources\n\n| file | lines or messages |\n|---|---|\n");
+    let times = |count: usize| if count > 1 { format!(", {count} times") } else { String::new() };
     for source in corpus.sources.chunk_by(|one, other| one == other) {
         let (name, lines) = &source[0];
-        let times = if source.len() > 1 { format!(", {} times", source.len()) } else { String::new() };
-        let _ = writeln!(text, "| {name}{times} | {lines} |");
+        let _ = writeln!(text, "| {name}{} | {lines} |", times(source.len()));
     }
-    for path in &config.pairs {
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-        let _ = writeln!(text, "| {name} (question pairs) | |");
+    for pairs in config.pairs.chunk_by(|one, other| one == other) {
+        let _ = writeln!(text, "| {} (question pairs){} | |", name(&pairs[0]).display(), times(pairs.len()));
     }
     let _ = writeln!(
         text,
@@ -68,5 +85,12 @@ pub(crate) fn card(
     };
     let settings = serde_json::to_string_pretty(&plain).expect("plain data is always JSON");
     let _ = writeln!(text, "## Settings\n\n```json\n{settings}\n```");
+    if let Some((_, before)) = before.and_then(|card| card.split_once(TITLE)) {
+        text.push_str("\n## Before that\n");
+        for line in before.lines() {
+            let deeper = if line.starts_with("##") { "#" } else { "" };
+            let _ = writeln!(text, "{deeper}{line}");
+        }
+    }
     text
 }

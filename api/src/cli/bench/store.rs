@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use yingda::config::{Config, Flags, SAMPLE_KNOWLEDGE, ServeFlags};
 use yingda::{StartError, knowledge};
-use yingda_engine::store::{Method, SearchQuery};
+use yingda_engine::store::{Method, SearchQuery, StoreConfig};
 use yingda_engine::{Engine, EngineError, KnowledgeEntry};
 
 use crate::cli::{Shown, say, wrong};
@@ -134,7 +134,9 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
         .map_err(|error| wrong(format!("the measuring process cannot be started: {error}")))?;
     let searched: Searched = serde_json::from_slice(&output.stdout)
         .map_err(|_| wrong("the measuring process failed; what it said stands above".to_owned()))?;
-    let disk_mib = disk_bytes(folder) as f64 / f64::from(1 << 20);
+    // A server's disk cannot be seen from here.
+    let here = matches!(config.store, StoreConfig::Edge { .. });
+    let disk_mib = here.then(|| disk_bytes(folder) as f64 / f64::from(1 << 20));
     if flags.json {
         let build_seconds = built.as_secs_f64();
         let outcome = serde_json::json!({
@@ -142,7 +144,8 @@ async fn fill(config: &Config, flags: &StoreFlags) -> Result<(), StartError> {
         });
         say!("{outcome:#}");
     } else {
-        say!("{} entries: built in {:.1} s, {disk_mib:.0} MiB on disk", flags.entries, built.as_secs_f64());
+        let disk = disk_mib.map_or_else(String::new, |disk| format!(", {disk:.0} MiB on disk"));
+        say!("{} entries: built in {:.1} s{disk}", flags.entries, built.as_secs_f64());
         print(&searched, flags);
     }
     Ok(())
