@@ -51,7 +51,7 @@ async fn tuning_beats_both_ways_of_searching_and_is_kept() {
         assert!(ours.no_match_auroc > theirs.no_match_auroc, "{other}: {theirs:?} against {ours:?}");
     }
     assert!((report.promised - report.kept).abs() < 0.05, "promised {}, kept {}", report.promised, report.kept);
-    assert!(report.wrong <= 0.12 && report.coverage > 0.1, "{report:?}");
+    assert!(report.wrong <= options.max_wrong && report.coverage > 0.15, "{report:?}");
 
     assert_eq!(*engine.tuning(), tuning, "what was tuned must be in use");
     engine.close().await;

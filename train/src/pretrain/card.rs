@@ -4,17 +4,9 @@ use std::path::PathBuf;
 
 use yingda_models::BertConfig;
 
-use super::{PretrainConfig, corpus::Corpus};
+use super::{PretrainConfig, PretrainSummary, corpus::Corpus};
 
-const FRONT: &str = "---\nlanguage: zh\nlibrary_name: yingda\npipeline_tag: feature-extraction\n---\n\n";
 const TITLE: &str = "# A Chinese base encoder\n";
-
-/// What a run came to, in the units of [`super::PretrainSummary`].
-pub(crate) struct Measured {
-    pub(crate) steps: usize,
-    pub(crate) masked_loss: Option<f64>,
-    pub(crate) pair_area: Option<f64>,
-}
 
 /// The card as Markdown. `before` is that of the base which the run went on from: it stands at the end, so that the card names
 /// all that the model ever learnt from.
@@ -22,31 +14,34 @@ pub(crate) fn card(
     config: &PretrainConfig,
     corpus: &Corpus,
     encoder: &BertConfig,
-    Measured { steps, masked_loss, pair_area }: Measured,
+    summary: &PretrainSummary,
     before: Option<&str>,
 ) -> String {
     use std::fmt::Write as _;
     let name = |path: &PathBuf| path.file_name().map_or_else(|| path.clone(), PathBuf::from);
-    let mut text = format!("{FRONT}{TITLE}\n");
+    let mut text =
+        format!("---\nlanguage: zh\nlibrary_name: yingda\npipeline_tag: feature-extraction\n---\n\n{TITLE}\n");
     let by = match (config.epochs > 0.0, config.pair_epochs > 0.0 && !config.pairs.is_empty()) {
         (true, true) => {
             "Masked language modelling with whole words, then contrastive training on question pairs".to_owned()
         }
         (true, false) => "Masked language modelling with whole words".to_owned(),
-        (false, _) => format!(
-            "Contrastive training on question pairs, and beside each step masked language modelling of {} tokens",
-            config.pair_text_tokens
-        ),
+        (false, true) => {
+            let tokens = config.pair_text_tokens;
+            let beside = format!(", and beside each step masked language modelling of {tokens} tokens");
+            format!("Contrastive training on question pairs{}", if tokens > 0 { beside.as_str() } else { "" })
+        }
+        (false, false) => "Nothing was learnt in this run".to_owned(),
     };
     let _ = writeln!(
         text,
-        "Made by `yingda-train {} pretrain`: {} layers × {}, {} tokens in the vocabulary, texts of up to {} tokens. {by}; {steps} \
-         steps.\n",
+        "Made by `yingda-train {} pretrain`: {} layers × {}, {} tokens in the vocabulary, texts of up to {} tokens. {by}; {} steps.\n",
         env!("CARGO_PKG_VERSION"),
         encoder.num_hidden_layers,
         encoder.hidden_size,
         encoder.vocab_size,
-        encoder.max_position_embeddings
+        encoder.max_position_embeddings,
+        summary.steps
     );
     if let Some(base) = &config.base {
         let vocabulary = if config.tokenizer.is_some() { ", with the entries of another vocabulary" } else { "" };
@@ -54,7 +49,7 @@ pub(crate) fn card(
     }
     let loss = |loss: f64| format!("cross-entropy of hidden tokens {loss:.3} (perplexity {:.1})", loss.exp());
     let area = |area: f64| format!("area under the ROC curve of the cosine {area:.4}");
-    let measured: Vec<String> = masked_loss.map(loss).into_iter().chain(pair_area.map(area)).collect();
+    let measured: Vec<String> = summary.masked_loss.map(loss).into_iter().chain(summary.pair_area.map(area)).collect();
     if !measured.is_empty() {
         let _ = writeln!(text, "On text and pairs that were held out: {}.\n", measured.join(", "));
     }

@@ -258,12 +258,11 @@ pub fn pretrain(
     }
     run.train(stop)?;
     let (masked_loss, pair_area) = run.measure()?;
+    let summary = PretrainSummary { model: out.join("model"), steps: run.progress.step, masked_loss, pair_area };
     let before = config.base.as_ref().and_then(|base| std::fs::read_to_string(base.join("README.md")).ok());
-    let measured = card::Measured { steps: run.progress.step, masked_loss, pair_area };
-    let card = card::card(&config, &corpus, &encoder, measured, before.as_deref());
-    let folder = out.join("model");
-    model.save_base(&folder, &tokenizer, &card, Precision::F16)?;
-    Ok(PretrainSummary { model: folder, steps: run.progress.step, masked_loss, pair_area })
+    let card = card::card(&config, &corpus, &encoder, &summary, before.as_deref());
+    model.save_base(&summary.model, &tokenizer, &card, Precision::F16)?;
+    Ok(summary)
 }
 
 /// The loss on held-out text, for people.
