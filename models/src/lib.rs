@@ -32,7 +32,7 @@ pub use heads::Heads;
 pub use hub::resolve_base;
 pub use learner::{Gradient, Gradients, Learner, Pass, WORDS};
 pub use lexical::{Lexical, LexicalHead, grams};
-pub use masked::{Hidden, MaskedHead, MaskedLoss};
+pub use masked::{Hidden, MaskedHead, MaskedLoss, WORD_BIAS};
 pub use model::{Forward, ModelFolder, MultiTaskModel, Output, Prediction, softmax};
 pub use parameters::{Parameters, Seeded};
 pub use tokenizer::{Batch, Encoded, TextTokenizer, VocabularyCounter, character_vocabulary, context};

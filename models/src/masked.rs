@@ -1,6 +1,8 @@
 //! The masked-language-model head of BERT (Devlin et al. 2018, <https://arxiv.org/abs/1810.04805>): hidden states of masked
 //! tokens to words, by a dense layer, a norm, and the word embeddings themselves.
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
 
 use crate::{
@@ -20,7 +22,9 @@ use crate::{
 
 const DENSE: &str = "cls.predictions.transform.dense";
 const NORM: &str = "cls.predictions.transform.LayerNorm";
-const BIAS: &str = "cls.predictions.bias";
+
+/// Name of the head's bias, `[vocabulary]`: one number for each word.
+pub const WORD_BIAS: &str = "cls.predictions.bias";
 
 /// Rows of logits that are held at once: a row is as long as the vocabulary.
 const ROWS: usize = 256;
@@ -71,8 +75,26 @@ impl MaskedHead {
                 bias: parameters.get(&format!("{NORM}.bias"), hidden, Fill::Zeros)?,
                 epsilon,
             },
-            bias: parameters.get(BIAS, vocabulary, Fill::Zeros)?,
+            bias: parameters.get(WORD_BIAS, vocabulary, Fill::Zeros)?,
         })
+    }
+
+    /// The head's weights among those of a checkpoint; a base keeps them, so that it can be trained on.
+    pub fn among(checkpoint: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+        let own = |name: &String| name == WORD_BIAS || name.starts_with(DENSE) || name.starts_with(NORM);
+        checkpoint.into_iter().filter(|(name, _)| own(name)).collect()
+    }
+
+    /// The weights by their names.
+    pub(crate) fn weights(&self) -> [(String, &Tensor); 5] {
+        let named = |layer: &str, part: &str| format!("{layer}.{part}");
+        [
+            (named(DENSE, "weight"), &self.dense.weight),
+            (named(DENSE, "bias"), &self.dense.bias),
+            (named(NORM, "weight"), &self.norm.weight),
+            (named(NORM, "bias"), &self.norm.bias),
+            (WORD_BIAS.to_owned(), &self.bias),
+        ]
     }
 
     /// One pass forward and (with `learn`) backward on the CPU; gradients are added to the learner's, times `weight`.
@@ -175,7 +197,7 @@ impl MaskedHead {
             gradients.add(&format!("{DENSE}.bias"), &sums.1);
             gradients.add(&format!("{NORM}.weight"), &norm_sums.0);
             gradients.add(&format!("{NORM}.bias"), &norm_sums.1);
-            gradients.add(BIAS, &bias_sums);
+            gradients.add(WORD_BIAS, &bias_sums);
             gradient = out;
         }
         Ok((loss, gradient))

@@ -9,8 +9,8 @@ use std::{
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use crate::{
-    Batch, BertConfig, Encoder, Heads, Labels, Lexical, LoadReport, ModelError, ModelSettings, Parameters, Precision,
-    SENTIMENTS, Temperatures, TextTokenizer,
+    Batch, BertConfig, Encoder, Heads, Labels, Lexical, LoadReport, MaskedHead, ModelError, ModelSettings, Parameters,
+    Precision, SENTIMENTS, Temperatures, TextTokenizer,
     checkpoint::{read_checkpoint, read_safetensors},
     encoder::{Mode, ServingPrecision},
     folder::{FORMAT, config_json, fingerprint, read_config, read_json, replace_folder},
@@ -297,11 +297,12 @@ impl MultiTaskModel {
     ) -> Result<(), ModelError> {
         replace_folder(destination, |folder| {
             write(folder, "yingda.json", &pretty(settings))?;
-            self.write_parts(folder, tokenizer, &settings.labels, card, precision, true)
+            self.write_parts(folder, tokenizer, &settings.labels, card, precision, None)
         })
     }
 
-    /// Writes a base model to `destination`, whole or not at all: the encoder without heads, to fine-tune from.
+    /// Writes a base model to `destination`, whole or not at all: the encoder to fine-tune from, and the head for hidden tokens, to
+    /// pretrain on from.
     ///
     /// # Errors
     /// When it cannot be written; `destination` is then as it was.
@@ -309,11 +310,12 @@ impl MultiTaskModel {
         &self,
         destination: &Path,
         tokenizer: &TextTokenizer,
+        head: &MaskedHead,
         card: &str,
         precision: Precision,
     ) -> Result<(), ModelError> {
         replace_folder(destination, |folder| {
-            self.write_parts(folder, tokenizer, &Labels::default(), card, precision, false)
+            self.write_parts(folder, tokenizer, &Labels::default(), card, precision, Some(head))
         })
     }
 
@@ -324,18 +326,21 @@ impl MultiTaskModel {
         labels: &Labels,
         card: &str,
         precision: Precision,
-        with_heads: bool,
+        base: Option<&MaskedHead>,
     ) -> Result<(), ModelError> {
         write(folder, "config.json", &pretty(&config_json(self.encoder.config(), labels)))?;
         write(folder, "tokenizer.json", &tokenizer.to_json()?)?;
         write(folder, "README.md", card)?;
         let files = [("model.safetensors", false), ("heads.safetensors", true)];
-        for (file, heads) in files.into_iter().filter(|(_, heads)| with_heads || !heads) {
+        for (file, heads) in files.into_iter().filter(|(_, heads)| base.is_none() || !heads) {
             let path = folder.join(file);
             let kind = if precision == Precision::F16 { DType::F16 } else { DType::F32 };
             let mut tensors: Vec<(Cow<'_, str>, Tensor)> = Vec::new();
             for (name, tensor) in self.weights.iter().filter(|(name, _)| is_head(name) == heads) {
                 tensors.push((name.into(), tensor.to_device(&Device::Cpu)?.to_dtype(kind)?));
+            }
+            for (name, tensor) in base.iter().flat_map(|head| head.weights()) {
+                tensors.push((name.into(), tensor.to_dtype(kind)?));
             }
             if heads && let Some(lexical) = &self.lexical {
                 for (name, tensor) in lexical.tensors()? {

@@ -58,7 +58,7 @@ fn embeddings(wordings: &[Wording<'_>], moved: &[(&str, usize)]) -> Vec<Vec<f32>
 fn find(entries: &[KnowledgeEntry], moved: &[(&str, usize)], answers: Option<&BTreeMap<String, u64>>) -> Vec<Finding> {
     let wordings = check::wordings(entries).unwrap();
     let settings = CheckSettings { today: TODAY, ..CheckSettings::default() };
-    check::find(entries, &wordings, &embeddings(&wordings, moved), answers, &settings)
+    check::find(entries, &wordings, &embeddings(&wordings, moved), answers, &settings).findings
 }
 
 /// A finding in a few words.
@@ -138,7 +138,7 @@ fn every_planted_fault_is_found_and_nothing_else() {
         let at = |text: &str| wordings.iter().position(|wording| wording.text == text).unwrap();
         vectors[at("抵扣码如何使用")] = vectors[at("优惠券怎么用？")].clone();
         let settings = CheckSettings { today: TODAY, ..CheckSettings::default() };
-        let mut found = all_told(&check::find(&entries, &wordings, &vectors, Some(&used), &settings));
+        let mut found = all_told(&check::find(&entries, &wordings, &vectors, Some(&used), &settings).findings);
         found[..2].sort();
         assert_eq!(
             found,
@@ -174,7 +174,7 @@ fn all_wordings_are_compared() {
         vectors[other] = vectors[one].clone();
     }
     let settings = CheckSettings { today: TODAY, ..CheckSettings::default() };
-    let mut found = all_told(&check::find(&entries, &wordings, &vectors, None, &settings));
+    let mut found = all_told(&check::find(&entries, &wordings, &vectors, None, &settings).findings);
     found.sort();
     let mut expected: Vec<String> = pairs.iter().map(|(one, other)| format!("same k{one} k{other}")).collect();
     expected.sort();
@@ -194,7 +194,7 @@ async fn the_sample_shop_is_clean() {
     let findings = async |entries: &[KnowledgeEntry]| {
         let wordings = check::wordings(entries).unwrap();
         let embeddings = check::embed(&engine, &wordings, 128, |_| {}).await.unwrap();
-        check::find(entries, &wordings, &embeddings, None, &CheckSettings::default())
+        check::find(entries, &wordings, &embeddings, None, &CheckSettings::default()).findings
     };
     assert_eq!(findings(&entries).await, []);
 

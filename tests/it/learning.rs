@@ -332,6 +332,27 @@ fn a_resumed_pretraining_equals_an_uninterrupted_one_and_learns() {
 }
 
 #[test]
+fn pretraining_goes_on_with_the_head_that_a_base_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let learnt = base(&small_pretraining(folder.path(), &["--learning-rate", "3e-3"]), &folder.path().join("learnt"));
+    let flags = ["--base", learnt.model.to_str().unwrap()];
+    let nothing = PretrainConfig { epochs: 0.0, pair_epochs: 0.0, ..small_pretraining(folder.path(), &flags) };
+    let loss = |out: &str| base(&nothing, &folder.path().join(out)).masked_loss.unwrap();
+    let before = learnt.masked_loss.unwrap();
+    // Half precision changes a little.
+    let after = loss("after");
+    assert!((after - before).abs() < 0.02, "{after} after {before}");
+
+    // A base without one is taken, too, and knows nothing of hidden tokens.
+    let weights = learnt.model.join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&weights, &Device::Cpu).unwrap();
+    tensors.retain(|name, _| !name.starts_with("cls."));
+    candle_core::safetensors::save(&tensors, &weights).unwrap();
+    let anew = loss("anew");
+    assert!(anew > before + 1.0, "{anew} after {before}");
+}
+
+#[test]
 fn a_base_keeps_what_it_knows_when_it_gets_another_vocabulary() {
     let folder = tempfile::tempdir().unwrap();
     let old = base(&small_pretraining(folder.path(), &[]), &folder.path().join("old")).model;

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use yingda::StartError;
 use yingda::config::{Config, Flags, ServeFlags};
-use yingda::knowledge::check::{self, CheckSettings, Finding, FoundWording};
+use yingda::knowledge::check::{self, CheckSettings, Finding, FoundWording, Report};
 use yingda::knowledge::{self, Counts, KnowledgeError};
 use yingda::storage::Storage;
 use yingda_engine::store::{Copied, ReplyStore as _, ServerSettings, Store};
@@ -68,12 +68,13 @@ pub(super) enum Knowledge {
     Check {
         /// Knowledge file: .jsonl, .json, .csv, .xlsx or .md
         file: PathBuf,
-        /// Two wordings are the same question from this cosine on
-        #[arg(long, default_value_t = check::SAME, value_name = "COSINE")]
-        same: f32,
-        /// A wording is misplaced if its cosine to another entry is higher than to its own by more than this
-        #[arg(long, default_value_t = check::MARGIN, value_name = "COSINE")]
-        margin: f32,
+        /// Two wordings are the same question from this cosine on [default: what follows from the model]
+        #[arg(long, value_name = "COSINE")]
+        same: Option<f32>,
+        /// A wording is misplaced if its mean cosine to the nearest three of another entry is higher than to those of its own by
+        /// more than this [default: what follows from the model]
+        #[arg(long, value_name = "COSINE")]
+        margin: Option<f32>,
         /// Print it as JSON
         #[arg(long)]
         json: bool,
@@ -179,7 +180,7 @@ async fn copy(from: &StoreConfig, to: &StoreConfig, json: bool) -> Result<ExitCo
 
 async fn check(flags: Flags, file: &Path, settings: CheckSettings, json: bool) -> Result<ExitCode, StartError> {
     for (name, value) in [("--same", settings.same), ("--margin", settings.margin)] {
-        if !(0.0..=1.0).contains(&value) {
+        if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
             return Err(wrong(format!("{name} is a cosine from 0 to 1, but it is {value}")));
         }
     }
@@ -205,7 +206,7 @@ async fn check(flags: Flags, file: &Path, settings: CheckSettings, json: bool) -
         bar.finish_and_clear();
     }
     engine.close().await;
-    let findings = check::find(&entries, &wordings, &embeddings?, answers.as_ref(), &settings);
+    let Report { same, margin, findings } = check::find(&entries, &wordings, &embeddings?, answers.as_ref(), &settings);
 
     let total: Option<u64> = answers.map(|answers| answers.values().sum());
     if json {
@@ -215,12 +216,18 @@ async fn check(flags: Flags, file: &Path, settings: CheckSettings, json: bool) -
             "entries": entries.len(),
             "wordings": wordings.len(),
             "answers": total,
+            "same": same,
+            "margin": margin,
             "findings": findings,
         });
         line(format_args!("{report:#}"));
     } else {
         print(&findings);
-        let counts = format!("{} entries, {} wordings, model {model}", entries.len(), wordings.len());
+        let counts = format!(
+            "{} entries, {} wordings, model {model}, same {same:.3}, margin {margin:.3}",
+            entries.len(),
+            wordings.len()
+        );
         match findings.len() {
             0 => line(format_args!("nothing found: {counts}")),
             1 => line(format_args!("1 thing to look at: {counts}")),

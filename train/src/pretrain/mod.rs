@@ -13,12 +13,12 @@ use std::{
     time::Instant,
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use yingda_models::{
     Batch, BertConfig, HiddenAct, Labels, Learner, MaskedHead, MultiTaskModel, Parameters, Precision, SENTIMENTS,
-    Seeded, TextTokenizer, text::TextContract,
+    Seeded, TextTokenizer, WORD_BIAS, read_checkpoint, text::TextContract,
 };
 
 pub use pairs::area_under_curve;
@@ -235,7 +235,7 @@ pub fn pretrain(
         corpus: &corpus,
         pairs: &pairs,
         model: &model,
-        head,
+        head: &head,
         optimizer: AdamW::new(AdamWSettings {
             beta2: 0.98,
             epsilon: 1e-6,
@@ -261,7 +261,7 @@ pub fn pretrain(
     let summary = PretrainSummary { model: out.join("model"), steps: run.progress.step, masked_loss, pair_area };
     let before = config.base.as_ref().and_then(|base| std::fs::read_to_string(base.join("README.md")).ok());
     let card = card::card(&config, &corpus, &encoder, &summary, before.as_deref());
-    model.save_base(&summary.model, &tokenizer, &card, Precision::F16)?;
+    model.save_base(&summary.model, &tokenizer, &head, &card, Precision::F16)?;
     Ok(summary)
 }
 
@@ -319,14 +319,26 @@ fn make_model(
     tokenizer: &TextTokenizer,
 ) -> Result<(MultiTaskModel, MaskedHead, Variables), TrainError> {
     let device = Device::Cpu;
-    // The heads of a base are drawn when it is fine-tuned; these are never saved.
+    // The heads for intents and sentiments are drawn when a base is fine-tuned; these are never saved.
     let labels = Labels { intents: vec!["none".into()], sentiments: SENTIMENTS.map(str::to_owned).to_vec() };
+    let mut head = HashMap::new();
     let model = match &config.base {
         Some(folder) => {
             let base = MultiTaskModel::from_base(folder, &labels, config.dropout, config.seed, &device)?.0;
+            head = MaskedHead::among(read_checkpoint(folder)?);
+            if head.is_empty() {
+                output::line(&format!("{} has no head for hidden tokens; one is drawn", folder.display()));
+            }
             match &config.tokenizer {
                 None => base,
-                Some(_) => with_vocabulary(&base, folder, tokenizer, &labels, config.seed)?,
+                Some(_) => {
+                    let known = Known::new(folder, tokenizer)?;
+                    if let Some(bias) = head.get_mut(WORD_BIAS) {
+                        let rows: Vec<f32> = bias.to_dtype(DType::F32)?.to_vec1()?;
+                        *bias = known.table(&rows, 1, |_| {})?.squeeze(1)?;
+                    }
+                    with_vocabulary(&base, &known, &labels, config.seed)?
+                }
             }
         }
         None => {
@@ -359,7 +371,8 @@ fn make_model(
         words.set(&table)?;
         output::line(&format!("embeddings: {placed} of {} tokens start from {}", encoder.vocab_size, path.display()));
     }
-    let mut parameters = Parameters::fresh(config.seed.wrapping_add(1), encoder.initializer_range, &device);
+    let seed = config.seed.wrapping_add(1);
+    let mut parameters = Parameters::new(head, true, seed, encoder.initializer_range, &device);
     let head = MaskedHead::load(&mut parameters, encoder.vocab_size, encoder.hidden_size, encoder.layer_norm_eps)?;
     let mut variables = model.variables().clone();
     variables.retain(|name, _| !name.starts_with("intent.") && !name.starts_with("sentiment."));
@@ -367,35 +380,48 @@ fn make_model(
     Ok((model, head, variables))
 }
 
-/// The model in `folder` with the entries of another tokenizer: known ones keep their row of the word table, new ones are drawn.
+/// For each entry of a vocabulary its id in that of a base, if it is known there.
+struct Known(Vec<Option<usize>>);
+
+impl Known {
+    fn new(folder: &Path, tokenizer: &TextTokenizer) -> Result<Self, TrainError> {
+        let old = TextTokenizer::load(folder, TextContract::default(), 4)?.vocabulary();
+        let mut known = vec![None; tokenizer.vocabulary_size()];
+        for (entry, id) in tokenizer.vocabulary() {
+            known[id as usize] = old.get(&entry).map(|&id| id as usize);
+        }
+        let kept = known.iter().flatten().count();
+        output::line(&format!("vocabulary: {kept} of {} entries are known to {}", known.len(), folder.display()));
+        Ok(Self(known))
+    }
+
+    /// The rows of a table `[entries, width]`, in the order of the new vocabulary; `draw` fills those of new entries, which are 0.
+    fn table(&self, rows: &[f32], width: usize, mut draw: impl FnMut(&mut [f32])) -> Result<Tensor, TrainError> {
+        let mut table = vec![0f32; self.0.len() * width];
+        for (row, known) in table.chunks_mut(width).zip(&self.0) {
+            match known.and_then(|id| rows.get(id * width..(id + 1) * width)) {
+                Some(known) => row.copy_from_slice(known),
+                None => draw(row),
+            }
+        }
+        Ok(Tensor::from_vec(table, (self.0.len(), width), &Device::Cpu)?)
+    }
+}
+
+/// `base` with the entries of another vocabulary: known ones keep their row of the word table, new ones are drawn.
 fn with_vocabulary(
     base: &MultiTaskModel,
-    folder: &Path,
-    tokenizer: &TextTokenizer,
+    known: &Known,
     labels: &Labels,
     seed: u64,
 ) -> Result<MultiTaskModel, TrainError> {
-    let old = TextTokenizer::load(folder, TextContract::default(), 4)?.vocabulary();
-    let encoder = BertConfig { vocab_size: tokenizer.vocabulary_size(), ..base.encoder().config().clone() };
+    let encoder = BertConfig { vocab_size: known.0.len(), ..base.encoder().config().clone() };
     let mut weights: HashMap<String, Tensor> =
         base.variables().iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
-    let rows: Vec<Vec<f32>> = weights[yingda_models::WORDS].to_vec2()?;
+    let rows: Vec<f32> = weights[yingda_models::WORDS].flatten_all()?.to_vec1()?;
     let mut generator = Seeded::new(seed, streams::ENTRIES);
-    let mut table = vec![0f32; encoder.vocab_size * encoder.hidden_size];
-    let mut kept = 0;
-    for (entry, id) in tokenizer.vocabulary() {
-        let row = &mut table[id as usize * encoder.hidden_size..][..encoder.hidden_size];
-        match old.get(&entry).and_then(|&id| rows.get(id as usize)) {
-            Some(known) => {
-                row.copy_from_slice(known);
-                kept += 1;
-            }
-            None => row.fill_with(|| generator.normal(encoder.initializer_range)),
-        }
-    }
-    output::line(&format!("vocabulary: {kept} of {} entries are known to {}", encoder.vocab_size, folder.display()));
-    let table = Tensor::from_vec(table, (encoder.vocab_size, encoder.hidden_size), &Device::Cpu)?;
-    weights.insert(yingda_models::WORDS.into(), table);
+    let draw = |row: &mut [f32]| row.fill_with(|| generator.normal(encoder.initializer_range));
+    weights.insert(yingda_models::WORDS.into(), known.table(&rows, encoder.hidden_size, draw)?);
     let parameters = Parameters::new(weights, true, seed, encoder.initializer_range, &Device::Cpu);
     Ok(MultiTaskModel::new(parameters, &encoder, labels, &Device::Cpu)?.0)
 }
@@ -406,7 +432,7 @@ struct Run<'a> {
     corpus: &'a Corpus,
     pairs: &'a Pairs,
     model: &'a MultiTaskModel,
-    head: MaskedHead,
+    head: &'a MaskedHead,
     variables: Variables,
     optimizer: AdamW,
     progress: Progress,
