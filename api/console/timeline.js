@@ -46,7 +46,7 @@ const SENTENCES = {
   agent_reply: ({ data }, who) => who + "回复了客户" + (data.suggestion ? (data.suggestion.edited ? "（修改后采用建议）" : "（采用建议）") : ""),
   waiting: (_, who) => who + "等待客户回复",
   resolved: ({ data }, who) => who + "解决了工单" + (data.note ? "：" + data.note : ""),
-  closed: (_, who) => who + "关闭了工单",
+  closed: ({ data }, who) => (data.why === "called_off" ? who + "取消了转接" : who + "关闭了工单"),
   reopened: (_, who) => who + "重新打开了工单",
   merged: ({ after }, who) => who + "把工单合并到 " + valueText("merged_into", after.merged_into),
   merged_here: ({ data }, who) => who + "把工单 " + shortId(data.ticket_id) + " 合并进来",

@@ -27,6 +27,7 @@ export const REASONS = {
   form: "客户提交表单",
   agent: "客服代客户登记",
   owned_by_agent: "会话由人工负责",
+  called_off: "客户取消了转接",
   non_text: "不是文字消息",
   empty_message: "空消息",
 };

@@ -16,6 +16,7 @@ const REASONS = {
   rule: "规则",
   flow: "引导流程",
   owned_by_agent: "会话由人工负责",
+  called_off: "客户取消了转接",
   non_text: "不是文字消息",
   empty_message: "空消息",
 };
@@ -181,8 +182,9 @@ function addChoices(turn, choices, label = "您是不是想问") {
   turn.append(row);
 }
 
-function showOwner(nextOwner, ticketId, agent) {
-  if (owner === "agent" && nextOwner === "bot") {
+function showOwner(nextOwner, ticketId, agent, isCalledOff) {
+  // Who called off the hand-over has been told so.
+  if (owner === "agent" && nextOwner === "bot" && !isCalledOff) {
     addTurn("note", "人工服务已结束，智能客服继续为您服务");
   }
   owner = nextOwner;
@@ -275,7 +277,7 @@ async function deliver(message) {
       addChoices(turn, answer.related, "您可能还想了解");
       addDetails(turn, answer);
     }
-    showOwner(handedOver ? "agent" : "bot", answer.ticket_id);
+    showOwner(handedOver ? "agent" : "bot", answer.ticket_id, "", answer.reason === "called_off");
   } catch (failure) {
     if (started !== round) return;
     const turn = addTurn("error", failure.message || "出错了，请稍后重试。");

@@ -27,6 +27,8 @@ pub struct PolicyConfig {
     pub person_words: Vec<String>,
     /// A message that is nothing but one of these asks for a person.
     pub person_messages: Vec<String>,
+    /// A message that is nothing but one of these calls off a wish for a person, as long as no person has taken it up.
+    pub call_off_messages: Vec<String>,
     /// Intents that ask for a person.
     pub person_intents: Vec<String>,
     /// Intents that reach a person as a complaint.
@@ -41,6 +43,8 @@ pub struct PolicyConfig {
     pub escalate_text: String,
     /// Said when handing over an unhappy customer.
     pub apologise_text: String,
+    /// Said to who called off the hand-over.
+    pub called_off_text: String,
     /// Put before an answer to an unhappy customer.
     pub sorry_prefix: String,
     /// Said when there are questions to choose from.
@@ -72,6 +76,11 @@ impl Default for PolicyConfig {
                 "转人工", "人工客服", "人工服务", "找人工", "要人工", "接人工", "真人", "活人", "不要机器人", "别机器人", "转接客服", "找个人",
             ]),
             person_messages: words(&["人工", "客服", "人", "在线客服", "人工人工", "rengong"]),
+            call_off_messages: words(&[
+                "不用了", "不用啦", "先不用了", "算了", "算了吧", "算了不用了", "不用人工", "不用人工了", "不用客服了", "不要人工了", "不需要了", "不需要人工了",
+                "不需要人工客服了", "不用转了", "不转了", "别转了", "不用转人工", "不用转人工了", "别转人工了", "不转人工了", "取消", "取消转人工", "取消人工",
+                "取消转接", "不找人工了", "不等了", "没事了",
+            ]),
             person_intents: words(&["转人工"]),
             complaint_intents: words(&["投诉"]),
             out_of_scope_intents: words(&["out_of_scope"]),
@@ -82,6 +91,7 @@ impl Default for PolicyConfig {
             negative_turns: 2,
             escalate_text: "好的，正在为您转接人工客服，请稍等，客服会在这里回复您。".into(),
             apologise_text: "非常抱歉给您带来了不好的体验，已为您转接人工客服优先处理，请稍等，客服会在这里回复您。".into(),
+            called_off_text: "好的，已经取消转接人工。有问题可以继续问我，需要时再回复「人工」。".into(),
             sorry_prefix: "很抱歉给您添麻烦了。".into(),
             clarify_text: "我想确认一下，您是想问下面哪个问题呢？都不是的话，请换个说法再告诉我一次。".into(),
             rephrase_text: "抱歉，我没太明白您的意思，可以换个说法再告诉我一次吗？也可以回复「人工」找客服。".into(),
@@ -234,15 +244,26 @@ pub(crate) fn unruled(situation: &Situation<'_>, config: &PolicyConfig, gates: G
     Decision::Clarify { text: text.clone(), choices }
 }
 
+/// Whether a text calls off a wish for a person, of which nothing that was said before must reach one.
+pub(crate) fn calls_off(text: &str, before: &[String], config: &PolicyConfig) -> bool {
+    let must_reach = |text: &String| {
+        let text = without_harmless(text, config);
+        config.handoff_words.iter().any(|word| says(&text, word))
+    };
+    is_one_of(text, &config.call_off_messages) && !before.iter().any(must_reach)
+}
+
+/// A text without the words that contain a handoff or person word and mean something else.
+fn without_harmless(text: &str, config: &PolicyConfig) -> String {
+    config.harmless_words.iter().fold(text.to_owned(), |text, word| text.replace(word.as_str(), " "))
+}
+
 fn must_reach_person(
     situation: &Situation<'_>,
     config: &PolicyConfig,
     Gates { thresholds, guarantee, .. }: Gates<'_>,
 ) -> Option<(EscalationReason, String)> {
-    let mut text = situation.text.to_owned();
-    for word in &config.harmless_words {
-        text = text.replace(word.as_str(), " ");
-    }
+    let text = without_harmless(situation.text, config);
     let found = |words: &[String]| words.iter().find(|word| says(&text, word)).cloned();
     if let Some(word) = found(&config.handoff_words) {
         return Some((EscalationReason::HandoffWord, word));

@@ -128,6 +128,44 @@ async fn a_ticket_goes_through_its_whole_life() {
 
 /// What a person writes reaches the customer as it is, for a month, and is masked everywhere else.
 #[tokio::test]
+async fn who_needs_nobody_any_more_calls_it_off_before_somebody_has_taken_it() {
+    on_each_database(async |place| {
+        let service = place.service().await;
+        let ticket = handed_over(&service, "s", "u").await;
+        assert_eq!(service.chat("s", "在吗").await["decision"], "silent");
+        let message = json!({ "session_id": "s", "message_id": "off", "text": "算了，不用了！" });
+        let off = service.post("/v1/chat", message.clone()).await.ok();
+        assert_eq!(
+            (&off["decision"], &off["reason"], &off["ticket_id"]),
+            (&json!("reply"), &json!("called_off"), &json!(ticket))
+        );
+        assert!(off["reply"].as_str().unwrap().contains("已经取消转接人工"), "{off}");
+        assert_eq!(service.post("/v1/chat", message).await.ok()["reply_seq"], off["reply_seq"], "once");
+        let closed = story(&service, &ticket).await;
+        assert_eq!(closed["status"], "closed");
+        assert_eq!(kinds(&closed), ["opened", "customer_message", "closed"]);
+        assert_eq!(service.session("s").await["owner"], "bot");
+        assert_eq!(service.chat("s", "你好").await["decision"], "reply", "the bot serves again");
+        assert_ne!(handed_over(&service, "s", "u").await, ticket, "a new wish, a new ticket");
+        let again = service.act(&ticket, "reopen", json!({})).await.refusal();
+        assert_eq!(again, (409, "ticket_open".to_owned()));
+
+        // What a person has taken up, and what a person must look at, goes on.
+        let taken = handed_over(&service, "taken", "v").await;
+        service.act(&taken, "take", json!({ "agent": "小王" })).await.ok();
+        assert_eq!(service.chat("taken", "不用了").await["decision"], "silent");
+        assert_eq!(service.chat("threat", "我要打12315").await["reason"], "handoff_word");
+        assert_eq!(service.chat("threat", "不用了").await["decision"], "silent");
+        handed_over(&service, "worse", "w").await;
+        assert_eq!(service.chat("worse", "再不来我打12315").await["decision"], "silent");
+        assert_eq!(service.chat("worse", "算了").await["decision"], "silent", "what was said meanwhile counts, too");
+        // Where nobody is waited for it is a message like others.
+        assert_ne!(service.chat("nobody", "不用了").await["reason"], "called_off");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_customer_reads_what_was_written() {
     on_each_database(async |place| {
         let service = place.service().await;
@@ -338,7 +376,7 @@ async fn random_moves_keep_the_invariants_in_the_database() {
                 let other = tickets[random.random_range(0..tickets.len())].clone();
                 let actor = &people[random.random_range(0..people.len())];
                 let agent = "小李".to_owned();
-                let step = match random.random_range(0..12) {
+                let step = match random.random_range(0..13) {
                     0 | 1 => None,
                     2 => Some(Move::Take),
                     3 => Some(Move::Assign { agent }),
@@ -348,6 +386,7 @@ async fn random_moves_keep_the_invariants_in_the_database() {
                     7 | 8 => Some(Move::Resolve),
                     9 => Some(Move::Close),
                     10 => Some(Move::Reopen),
+                    11 => Some(Move::CallOff),
                     _ => Some(Move::Merge { into: other.clone() }),
                 };
                 let done = match step {

@@ -171,8 +171,9 @@ pub struct ChatResponse {
     /// Knowledge that came near, best first.
     pub matches: Vec<Match>,
     /// Why: of a hand-over `person_requested`, `handoff_word`, `complaint`, `negative_sentiment`, `low_confidence`,
-    /// `rule` or `flow`; `rule` or `flow` also of what these say; `owned_by_agent` when silent; `non_text` or `empty_message`
-    /// where there was nothing to read; `knowledge_unavailable` where the knowledge could not be looked at.
+    /// `rule` or `flow`; `rule` or `flow` also of what these say; `owned_by_agent` when silent; `called_off` where a hand-over was;
+    /// `non_text` or `empty_message` where there was nothing to read; `knowledge_unavailable` where the knowledge could not be
+    /// looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The rule that decided.

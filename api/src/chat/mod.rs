@@ -40,6 +40,8 @@ const VIP: &str = "vip";
 
 /// `reason` of a message that a person will answer.
 const OWNED_BY_AGENT: &str = "owned_by_agent";
+/// `reason` of the fixed sentence for who called off a hand-over.
+const CALLED_OFF: &str = "called_off";
 /// `reason` of the fixed sentence for a picture, a voice message and so on.
 const NON_TEXT: &str = "non_text";
 /// `reason` of the fixed sentence for a message without a word.
@@ -58,6 +60,8 @@ struct Judged {
     hits: Vec<Hit>,
     timings: Timings,
     bot: Option<Bot>,
+    /// What the bot says if a hand-over can be called off, where the customer does so.
+    called_off: Option<String>,
     /// Where a flow waits when the bot has spoken, as JSON.
     flow: Option<String>,
     /// How negative the customer's last messages were, oldest first, this one last.
@@ -76,6 +80,7 @@ impl Judged {
             hits: Vec::new(),
             timings: Timings::default(),
             bot: None,
+            called_off: None,
             flow: None,
             mood: Vec::new(),
             vip: false,
@@ -176,9 +181,9 @@ impl Chat {
         // round.
         for _ in 0..3 {
             let session = self.storage.session(&message.session_id).await?;
-            let judged = match session.as_ref().map(|session| session.owner) {
-                Some(Owner::Agent) => self.listen(&message).await,
-                Some(Owner::Bot) | None => self.judge(&message, session.as_ref()).await?,
+            let judged = match &session {
+                Some(session) if session.owner == Owner::Agent => self.listen(&message, session).await?,
+                session => self.judge(&message, session.as_ref()).await?,
             };
             let flow = session.and_then(|session| session.flow);
             if let Some(answer) = self.store(&message, &details, flow, judged, started).await? {
@@ -253,6 +258,7 @@ impl Chat {
             hits: response.hits,
             timings: response.timings,
             bot: Some(bot),
+            called_off: None,
             flow,
             mood,
             vip: has_vip(&conversation.asker.audiences),
@@ -296,9 +302,14 @@ impl Chat {
     }
 
     /// What is understood of a message that a person will answer. The message counts even when the model does not.
-    async fn listen(&self, message: &Message) -> Judged {
+    async fn listen(&self, message: &Message, session: &Session) -> Result<Judged, ApiError> {
         let mut judged = Judged::nothing();
-        let Some(text) = &message.text else { return judged };
+        let Some(text) = &message.text else { return Ok(judged) };
+        if message.file.is_none() && self.engine.called_off(text, []).is_some() {
+            let turns = self.storage.last_turns(&session.id, session.resolved_seq, WINDOW).await?;
+            let said = turns.iter().filter(|turn| turn.role == Role::User).map(|turn| turn.text.as_str());
+            judged.called_off = self.engine.called_off(text, said);
+        }
         let started = Instant::now();
         match self.engine.understand(vec![text.clone()]).await {
             Ok(understood) => {
@@ -311,7 +322,7 @@ impl Chat {
             Err(EngineError::Busy { .. }) => tracing::warn!("busy: a message for an agent is stored without sentiment"),
             Err(error) => tracing::error!(%error, "a message for an agent is stored without sentiment"),
         }
-        judged
+        Ok(judged)
     }
 
     /// Stores message, answer and flow in one transaction. `None`: the session is the bot's again, or its flow is no longer `flow`,
@@ -333,19 +344,24 @@ impl Chat {
             // Another replica was faster.
             return self.replayed(message, &text, json).map(Some);
         }
-        let bot = match (session.owner, judged.bot) {
+        let mut bot = match (session.owner, judged.bot) {
             (Owner::Bot, None) => return Ok(None),
             (Owner::Bot, Some(_)) if session.flow != flow => return Ok(None),
             (Owner::Bot, Some(bot)) => Some(bot),
             // A person has taken over meanwhile: the bot does not speak.
             (Owner::Agent, _) => None,
         };
+        let mut called_off = None;
+        if let (None, Some(text)) = (&bot, judged.called_off) {
+            called_off = desk::call_off(&mut tx, &mut session).await?;
+            bot = called_off.as_ref().map(|_| Bot { text, reason: Some(CALLED_OFF), ..Bot::plain(Outcome::Reply) });
+        }
         let seq = session.last_seq + 1;
         let intent = judged.intents.first().map(|intent| (intent.label.clone(), f64::from(intent.probability)));
         let mut opened = None;
         let ticket_id = match &bot {
             Some(bot) => match &bot.escalation {
-                None => None,
+                None => called_off,
                 Some((reason, detail)) => {
                     let ticket = NewTicket {
                         session_id: session.id.clone(),

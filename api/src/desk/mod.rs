@@ -27,4 +27,4 @@ pub use settings::DeskSettings;
 pub use survey::{Survey, SurveyError, SurveyKind, Surveys};
 pub use ticket::{Action, Move, Priority, Status, Ticket, allowed, difference, next, replay};
 pub use tuning::Tuning;
-pub use work::{Desk, customer_wrote, escalate};
+pub use work::{Desk, call_off, customer_wrote, escalate};

@@ -99,7 +99,9 @@ impl View {
         let Self::Shared(share) = self else { return true };
         let within = match ticket.status {
             Status::New | Status::Assigned | Status::InProgress | Status::WaitingCustomer => true,
-            Status::Resolved | Status::Closed => ticket.resolved_at.is_some_and(|resolved_at| at <= resolved_at),
+            Status::Resolved | Status::Closed => {
+                ticket.resolved_at.or(ticket.closed_at).is_some_and(|done_at| at <= done_at)
+            }
             Status::Merged => seq <= ticket.to_seq,
         };
         let in_between = ticket.gaps.iter().any(|(after, until)| (after + 1..=*until).contains(&seq));

@@ -166,6 +166,8 @@ pub enum Action {
     Wait,
     /// The customer writes.
     CustomerMessage,
+    /// The customer needs nobody any more, before anybody has taken it.
+    CallOff,
     /// The person has solved it.
     Resolve,
     /// It is done for good.
@@ -178,7 +180,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Take,
         Self::Accept,
         Self::Assign,
@@ -187,6 +189,7 @@ impl Action {
         Self::Reply,
         Self::Wait,
         Self::CustomerMessage,
+        Self::CallOff,
         Self::Resolve,
         Self::Close,
         Self::Reopen,
@@ -204,6 +207,7 @@ impl Action {
             Self::Reply => "reply",
             Self::Wait => "wait",
             Self::CustomerMessage => "customer_message",
+            Self::CallOff => "call_off",
             Self::Resolve => "resolve",
             Self::Close => "close",
             Self::Reopen => "reopen",
@@ -223,7 +227,8 @@ impl Action {
             Self::Wait => "waiting",
             Self::CustomerMessage => "customer_message",
             Self::Resolve => "resolved",
-            Self::Close => "closed",
+            // It is over either way, and whoever counts what is closed counts it.
+            Self::CallOff | Self::Close => "closed",
             Self::Reopen => "reopened",
             Self::Merge => "merged",
         }
@@ -231,7 +236,7 @@ impl Action {
 
     /// Whether people ask for it; the others come about by something else.
     pub fn is_asked_for(self) -> bool {
-        !matches!(self, Self::Accept | Self::CustomerMessage)
+        !matches!(self, Self::Accept | Self::CustomerMessage | Self::CallOff)
     }
 
     /// The name that people read.
@@ -245,6 +250,7 @@ impl Action {
             Self::Reply => "回复",
             Self::Wait => "等待客户",
             Self::CustomerMessage => "客户留言",
+            Self::CallOff => "客户取消",
             Self::Resolve => "解决",
             Self::Close => "关闭",
             Self::Reopen => "重新打开",
@@ -272,6 +278,7 @@ pub fn next(status: Status, action: Action) -> Option<Status> {
         (Action::Wait, Assigned | InProgress) => Some(WaitingCustomer),
         (Action::CustomerMessage, New | Assigned) => Some(status),
         (Action::CustomerMessage, InProgress | WaitingCustomer) => Some(InProgress),
+        (Action::CallOff, New | Assigned) => Some(Closed),
         (Action::Resolve, Assigned | InProgress | WaitingCustomer) => Some(Resolved),
         (Action::Close, Resolved) => Some(Closed),
         (Action::Reopen, Resolved | Closed) => Some(New),
@@ -280,6 +287,7 @@ pub fn next(status: Status, action: Action) -> Option<Status> {
         | (Action::Accept, New | InProgress | WaitingCustomer | Resolved | Closed | Merged)
         | (Action::Return | Action::Resolve | Action::Reply, New | Resolved | Closed | Merged)
         | (Action::Wait, New | WaitingCustomer | Resolved | Closed | Merged)
+        | (Action::CallOff, InProgress | WaitingCustomer | Resolved | Closed | Merged)
         | (Action::Assign | Action::Transfer | Action::CustomerMessage | Action::Merge, Resolved | Closed | Merged)
         | (Action::Close, New | Assigned | InProgress | WaitingCustomer | Closed | Merged)
         | (Action::Reopen, New | Assigned | InProgress | WaitingCustomer | Merged) => None,
@@ -316,6 +324,8 @@ pub enum Move {
     Wait,
     /// The customer has written.
     CustomerMessage,
+    /// The customer needs nobody any more.
+    CallOff,
     /// The actor has solved it.
     Resolve,
     /// It is done for good.
@@ -341,6 +351,7 @@ impl Move {
             Self::Reply => Action::Reply,
             Self::Wait => Action::Wait,
             Self::CustomerMessage => Action::CustomerMessage,
+            Self::CallOff => Action::CallOff,
             Self::Resolve => Action::Resolve,
             Self::Close => Action::Close,
             Self::Reopen => Action::Reopen,
@@ -455,6 +466,10 @@ impl Ticket {
                 self.by_hand = !actor.is_system();
             }
             Move::Return | Move::Reopen | Move::Transfer { .. } => self.free(),
+            Move::CallOff => {
+                self.free();
+                self.closed_at = Some(at);
+            }
             Move::Reply => {
                 self.first_reply_at.get_or_insert(at);
             }
@@ -498,10 +513,21 @@ impl Ticket {
         (self.assignee, self.assignee_key, self.accepted, self.assigned_at) = (None, None, false, None);
     }
 
+    /// Whether a wish for a person is all that it is about, and nobody has taken it up: then its customer can call it off. What was
+    /// handed over for another reason, a person must look at, whatever the customer says afterwards.
+    pub fn can_be_called_off(&self) -> bool {
+        let wishes = [EscalationReason::PersonRequested, EscalationReason::LowConfidence];
+        self.source == "escalation"
+            && wishes.iter().any(|reason| reason.as_str() == self.reason)
+            && self.taken_at.is_none()
+            && next(self.status, Action::CallOff).is_some()
+    }
+
     /// Whether the actor may do this, whatever the state.
     fn may(&self, action: Action, actor: &Actor) -> bool {
         match action {
             Action::Take | Action::Close | Action::Reopen | Action::CustomerMessage => true,
+            Action::CallOff => self.can_be_called_off(),
             // What is said to a customer is said by one person.
             Action::Accept | Action::Reply => actor.holds(self),
             Action::Assign | Action::Return | Action::Transfer | Action::Wait | Action::Resolve | Action::Merge => {

@@ -64,6 +64,26 @@ pub async fn customer_wrote(tx: &mut Tx, session: &Session, seq: i64) -> Result<
     Ok(Some(ticket.id))
 }
 
+/// Closes the open ticket of a locked session because its customer needs nobody any more, and gives the session back to the bot.
+/// Returns the ticket's id, or `None` where it cannot be called off.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn call_off(tx: &mut Tx, session: &mut Session) -> Result<Option<String>, StorageError> {
+    let Some(mut ticket) = tx.open_ticket_of(&session.id).await? else { return Ok(None) };
+    let before = ticket.told();
+    let actor = Actor::customer();
+    if ticket.make(&Move::CallOff, &actor, now()).is_err() {
+        return Ok(None);
+    }
+    tx.update_ticket(&ticket).await?;
+    let event = NewEvent::new(Action::CallOff.event(), actor.name()).with(json!({ "why": "called_off" }));
+    tx.add_ticket_event(&ticket.id, event.change(&before, &ticket.told())).await?;
+    tx.give_to_bot(session).await?;
+    Ok(Some(ticket.id))
+}
+
 /// What people do with tickets.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -220,7 +240,7 @@ impl Desk {
         mut data: Value,
     ) -> Result<Ticket, DeskError> {
         let action = step.action();
-        let resolved_at = locked.ticket.resolved_at;
+        let done_at = locked.ticket.resolved_at.or(locked.ticket.closed_at);
         locked.ticket.make(&step, actor, now())?;
         if let Move::Transfer { team } = &step
             && let Some(organisation) = locked.tx.organisation_of_team(team).await?
@@ -240,7 +260,7 @@ impl Desk {
                     let other = if locked.must_see(&open.id).await.is_ok() { open.id } else { String::new() };
                     return Err(DeskError::AnotherIsOpen { id: locked.ticket.id, other });
                 }
-                let after = locked.tx.last_seq_at(&locked.session.id, resolved_at.unwrap_or_default()).await?;
+                let after = locked.tx.last_seq_at(&locked.session.id, done_at.unwrap_or_default()).await?;
                 locked.ticket.gaps.push((after, locked.session.last_seq));
                 locked.tx.give_to_agent(&mut locked.session, None).await?;
             }
@@ -248,7 +268,7 @@ impl Desk {
                 let assignee = locked.ticket.assignee.clone();
                 locked.tx.give_to_agent(&mut locked.session, assignee.as_deref()).await?;
             }
-            Move::Resolve | Move::Merge { .. } => locked.tx.give_to_bot(&mut locked.session).await?,
+            Move::Resolve | Move::CallOff | Move::Merge { .. } => locked.tx.give_to_bot(&mut locked.session).await?,
             Move::Close => self.plan_surveys(&mut locked).await?,
             Move::Accept | Move::Reply | Move::Wait | Move::CustomerMessage => {}
         }

@@ -22,7 +22,7 @@ use crate::{
     Role, SentimentScores, StoreConfig, Timings, Understanding, WorkerConfig,
     clock::{now, today},
     follow_up::Earlier,
-    policy::{Gates, Situation},
+    policy::{Gates, Situation, calls_off},
     ranking::{Ranked, Tuning, features::Question},
     rules::{self, Call, FlowState, NextStep, Progress, Rules, Typed, Verdict},
     store::{Candidate, Contents, Method, ReplyStore, Scope, SearchQuery, Store, check_model},
@@ -187,6 +187,16 @@ impl Engine {
     /// The text with personal data masked, otherwise as it was typed: what may be stored and logged.
     pub fn mask(&self, text: &str) -> String {
         self.serving().folder.tokenizer.contract().mask(text).0
+    }
+
+    /// What is said to a customer who waits for a person, if with this text they call it off. Nothing where something that they said
+    /// `before` must reach a person.
+    pub fn called_off<'a>(&self, text: &str, before: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        let policy = &self.0.config.policy;
+        let serving = self.serving();
+        let model_text = |text: &str| serving.folder.tokenizer.contract().model_text(text);
+        let before: Vec<String> = before.into_iter().map(model_text).collect();
+        calls_off(&model_text(text), &before, policy).then(|| policy.called_off_text.clone())
     }
 
     /// Understands texts, batched with whatever else waits; answers in order.

@@ -50,7 +50,17 @@ fn the_table_of_moves() {
     use Action::*;
     use Status::*;
     let table: [(Status, &[(Action, Status)]); 7] = [
-        (New, &[(Take, Assigned), (Assign, Assigned), (Transfer, New), (CustomerMessage, New), (Merge, Merged)]),
+        (
+            New,
+            &[
+                (Take, Assigned),
+                (Assign, Assigned),
+                (Transfer, New),
+                (CustomerMessage, New),
+                (CallOff, Closed),
+                (Merge, Merged),
+            ],
+        ),
         (
             Assigned,
             &[
@@ -61,6 +71,7 @@ fn the_table_of_moves() {
                 (Reply, InProgress),
                 (Wait, WaitingCustomer),
                 (CustomerMessage, Assigned),
+                (CallOff, Closed),
                 (Resolve, Resolved),
                 (Merge, Merged),
             ],
@@ -177,6 +188,35 @@ fn a_ticket_that_begins_again_has_no_end_and_knows_who_had_it() {
     assert_eq!((again.assignee.as_deref(), again.last_assignee.as_deref()), (None, Some("小王")));
 }
 
+#[test]
+fn only_a_wish_for_a_person_that_nobody_took_up_can_be_called_off() {
+    let customer = Actor::customer();
+    let of = |reason: &str| Ticket { reason: reason.into(), ..ticket() };
+    for (reason, can) in [
+        ("person_requested", true),
+        ("low_confidence", true),
+        ("handoff_word", false),
+        ("complaint", false),
+        ("negative_sentiment", false),
+        ("rule", false),
+        ("flow", false),
+    ] {
+        assert_eq!(of(reason).make(&Move::CallOff, &customer, 5).is_ok(), can, "{reason}");
+    }
+    let form = Ticket { source: "form".into(), ..of("person_requested") };
+    assert!(!form.can_be_called_off());
+    let mut offered = of("person_requested");
+    offered.make(&Move::Assign { agent: "小王".into() }, &Actor::system(), 2).unwrap();
+    let mut taken = offered.clone();
+    offered.make(&Move::CallOff, &customer, 5).unwrap();
+    assert_eq!((offered.status, offered.assignee, offered.closed_at), (Status::Closed, None, Some(5)));
+    taken.make(&Move::Accept, &person("小王", false), 3).unwrap();
+    assert!(taken.make(&Move::CallOff, &customer, 5).is_err());
+    // Once a person has had it, it is theirs to end.
+    taken.make(&Move::Return, &person("小王", false), 4).unwrap();
+    assert!(taken.make(&Move::CallOff, &customer, 5).is_err());
+}
+
 /// 10,000 random histories: one holder at most, and what was written down replays to what is.
 #[test]
 fn random_histories_keep_the_invariants() {
@@ -186,10 +226,10 @@ fn random_histories_keep_the_invariants() {
     let mut random = StdRng::seed_from_u64(17);
     let (mut made, mut refused) = (0, 0);
     for _ in 0..10_000 {
-        let mut ticket = ticket();
+        let mut ticket = Ticket { reason: "person_requested".into(), ..ticket() };
         let mut history = vec![difference(&Map::new(), &ticket.told()).1];
         for at in 2..22 {
-            let step = match random.random_range(0..12) {
+            let step = match random.random_range(0..13) {
                 0 => Move::Take,
                 1 => Move::Accept,
                 2 => Move::Assign { agent: "小李".into() },
@@ -201,6 +241,7 @@ fn random_histories_keep_the_invariants() {
                 8 => Move::Resolve,
                 9 => Move::Close,
                 10 => Move::Reopen,
+                11 => Move::CallOff,
                 _ => Move::Merge { into: "u".into() },
             };
             let (before, status) = (ticket.clone(), ticket.status);
