@@ -737,6 +737,7 @@ impl From<DeskError> for ApiError {
             DeskError::NotRated { why, .. } => Self::NotRated(why),
             DeskError::NoOrganisation { id } => Self::OrganisationNotFound(id),
             DeskError::TooManyAttachments { milliseconds } => Self::too_many_attachments(milliseconds),
+            DeskError::MessageIdReused => Self::MessageIdReused,
             DeskError::Storage(error) => Self::Storage(error),
         }
     }

@@ -134,6 +134,18 @@ async fn people_answer_with_files_and_keep_some_for_themselves() {
             ("只给同事看", "text/plain; charset=utf-8")
         );
 
+        // With an id of the caller's it can be sent again.
+        for inside in ["", "&inside=true"] {
+            let turns = service.session("s").await["last_seq"].clone();
+            let query = format!("?agent=%E5%B0%8F%E7%8E%8B&message_id=f1{}{inside}", inside.len());
+            let once = attach(&query, "b.png", PNG).await.ok();
+            let again = attach(&query, "b.png", PNG).await.ok();
+            assert_eq!((&once["attachment"], &once["ticket"]), (&again["attachment"], &again["ticket"]));
+            assert_eq!(attach(&query, "c.png", PNG).await.refusal(), (409, "message_id_reused".to_owned()));
+            let grown = if inside.is_empty() { 1 } else { 0 };
+            assert_eq!(service.session("s").await["last_seq"], turns.as_i64().unwrap() + grown);
+        }
+
         let story = service.get(&format!("/v1/tickets/{ticket}")).await.ok();
         let events = story["events"].as_array().unwrap();
         let note = events.iter().find(|event| event["kind"] == "note").unwrap();

@@ -162,9 +162,17 @@ async fn a_message_is_answered_once_however_often_it_comes() {
         assert_eq!(again.headers["idempotent-replayed"], "true");
         assert_eq!((first.ok(), &first.body), (again.ok(), &again.body));
         let other = service.post("/v1/chat", message("s", "m", "另一句话")).await;
-        assert_eq!(other.refusal(), (409, "message_id_reused".to_owned()), "it would be lost");
+        let reused = (409, "message_id_reused".to_owned());
+        assert_eq!(other.refusal(), reused, "it would be lost");
         assert_eq!(service.session("s").await["last_seq"], 2);
         assert_eq!(texts(&service.session("s").await)[0], "在吗");
+
+        // A form and a chat message are two things, whichever came first.
+        let form = |id: &str| json!({ "session_id": "s", "message_id": id, "text": "在吗" });
+        assert_eq!(service.post("/v1/tickets", form("m")).await.refusal(), reused);
+        let opened = service.post("/v1/tickets", form("f")).await.ok();
+        assert_eq!(service.post("/v1/tickets", form("f")).await.ok()["ticket_id"], opened["ticket_id"]);
+        assert_eq!(service.post("/v1/chat", message("s", "f", "在吗")).await.refusal(), reused);
 
         let answers = at_once((0..20).map(|_| (service.clone(), message("many", "m", "在吗")))).await;
         assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body));
@@ -1123,7 +1131,7 @@ async fn faults_are_said_and_nothing_is_half_done() {
     assert!(!late.is_empty() && late.iter().all(|answer| answer.refusal() == (504, "timeout".to_owned())));
     let started = std::time::Instant::now();
     for session in &sessions {
-        while service.state.storage().answer(session, "m").await.unwrap().is_none() {
+        while service.state.storage().message(session, "m").await.unwrap().is_none() {
             assert!(started.elapsed() < Duration::from_secs(20), "an accepted message was lost");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

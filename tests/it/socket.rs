@@ -150,7 +150,7 @@ fn what_was_accepted_is_answered_before_the_service_stops() {
     runtime.block_on(async {
         let storage = Storage::open(&place.config().database_url()).await.unwrap();
         for i in 0..30 {
-            let stored = storage.answer(&format!("s{}", i % 10), &format!("m{i}")).await.unwrap();
+            let stored = storage.message(&format!("s{}", i % 10), &format!("m{i}")).await.unwrap();
             assert!(stored.is_some(), "the answer to m{i} is lost");
         }
         assert_eq!(storage.session("s0").await.unwrap().unwrap().last_seq, 6);

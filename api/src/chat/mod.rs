@@ -26,7 +26,9 @@ use crate::desk::{self, Priority};
 use crate::error::ApiError;
 use crate::metrics;
 use crate::request::Client;
-use crate::storage::{Belongs, NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, Turn};
+use crate::storage::{
+    Belongs, NewTicket, NewTurn, Owner, Session, SessionDetails, Storage, StoredMessage, Turn, new_id,
+};
 
 /// Where a message comes from when nobody says so.
 pub(crate) const DEFAULT_CHANNEL: &str = "api";
@@ -167,9 +169,9 @@ impl Chat {
         let _turn = self.locks.lock(&message.session_id).await;
         let started = Instant::now();
         if let Some(message_id) = &message.message_id
-            && let Some((text, json)) = self.storage.answer(&message.session_id, message_id).await?
+            && let Some(stored) = self.storage.message(&message.session_id, message_id).await?
         {
-            return self.replayed(&message, &text, json);
+            return self.replayed(&message, stored);
         }
         let details = SessionDetails {
             user_id: message.user_id.clone(),
@@ -193,11 +195,10 @@ impl Chat {
         Err(ApiError::Internal("the session kept changing while a message was answered".to_owned()))
     }
 
-    /// The answer that a message with the same id got, if it was the same message: `text` is what was stored of it.
-    fn replayed(&self, message: &Message, text: &str, json: String) -> Result<Answer, ApiError> {
-        if self.stored_text(message) != text {
-            return Err(ApiError::MessageIdReused);
-        }
+    /// The answer that a message with the same id got, if it was the same message, and no form.
+    fn replayed(&self, message: &Message, stored: StoredMessage) -> Result<Answer, ApiError> {
+        let same = self.stored_text(message) == stored.text;
+        let json = stored.answer.filter(|_| same).ok_or(ApiError::MessageIdReused)?;
         Ok(Answer { json, replayed: true })
     }
 
@@ -339,10 +340,10 @@ impl Chat {
         let mut tx = self.storage.begin().await?;
         let mut session = tx.lock_session(&message.session_id, details).await?;
         if let Some(message_id) = &message.message_id
-            && let Some((text, json)) = tx.answer(&message.session_id, message_id).await?
+            && let Some(stored) = tx.message(&message.session_id, message_id).await?
         {
             // Another replica was faster.
-            return self.replayed(message, &text, json).map(Some);
+            return self.replayed(message, stored).map(Some);
         }
         let mut bot = match (session.owner, judged.bot) {
             (Owner::Bot, None) => return Ok(None),
@@ -390,7 +391,7 @@ impl Chat {
                 if let Some(milliseconds) = tx.wait_for_attachment(&session.id, file.per_hour).await? {
                     return Err(ApiError::too_many_attachments(milliseconds));
                 }
-                Some(tx.add_attachment(&session.id, Belongs::Turn(seq), file).await?.into())
+                Some(tx.add_attachment(new_id(), &session.id, Belongs::Turn(seq), file).await?.into())
             }
         };
         let timings = Timings { total_ms: started.elapsed().as_secs_f64() * 1000.0, ..judged.timings };

@@ -78,6 +78,9 @@ pub enum DeskError {
         /// Until there is room.
         milliseconds: i64,
     },
+    /// Another message or file of the session has this id.
+    #[error("the id stands for something else in this session")]
+    MessageIdReused,
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] StorageError),

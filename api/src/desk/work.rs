@@ -152,7 +152,7 @@ impl Desk {
     ///
     /// # Errors
     ///
-    /// When the database fails.
+    /// When another message of the session has its id, or the database fails.
     pub async fn open(&self, form: Form) -> Result<Ticket, DeskError> {
         let session_id = form.session_id.unwrap_or_else(new_id);
         let channel = form.channel.unwrap_or_else(|| "form".to_owned());
@@ -160,10 +160,11 @@ impl Desk {
         let mut tx = self.storage.begin().await?;
         let mut session = tx.lock_session(&session_id, &details).await?;
         if let Some(message_id) = &form.message_id
-            && tx.seq_of_message(&session.id, message_id).await?.is_some()
-            && let Some(ticket) = tx.last_ticket_of(&session.id).await?
+            && let Some(stored) = tx.message(&session.id, message_id).await?
         {
-            return Ok(ticket);
+            let same = stored.answer.is_none() && stored.text == form.text;
+            let ticket = if same { tx.last_ticket_of(&session.id).await? } else { None };
+            return ticket.ok_or(DeskError::MessageIdReused);
         }
         let sentiment = form.understood.as_ref().map(|understood| understood.sentiment);
         let likeliest = form.understood.and_then(|understood| understood.intents.into_iter().next());

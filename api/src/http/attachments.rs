@@ -13,7 +13,7 @@ use super::extract::{ApiBytes, ApiPath, ApiPaths, ApiQuery, Caller};
 use super::scope::Scoped;
 use super::sessions::TurnBody;
 use super::tickets::{TicketBody, ticket_id};
-use crate::chat::{AttachmentItem, ChatResponse, Message};
+use crate::chat::{AttachmentItem, ChatResponse, Message, checked_id};
 use crate::desk::attachments::File;
 use crate::desk::sharing::View;
 use crate::error::{ApiError, ErrorBody};
@@ -45,6 +45,8 @@ pub(super) struct AgentFileQuery {
     inside: Option<bool>,
     /// Name of the person; when left out, whoever took the ticket with the same key.
     agent: Option<String>,
+    /// The caller's id of the file: the same id in the same session is kept once.
+    message_id: Option<String>,
 }
 
 /// A file that was kept.
@@ -104,7 +106,7 @@ pub(super) async fn of_customer(
         (status = 201, description = "What was kept", body = AttachedBody),
         (status = 403, description = "Somebody else has it", body = ErrorBody),
         (status = 404, description = "No such ticket", body = ErrorBody),
-        (status = 409, description = "Not taken yet, or resolved", body = ErrorBody),
+        (status = 409, description = "Not taken yet, or resolved, or the id stands for something else", body = ErrorBody),
         (status = 413, description = "Larger than the settings allow", body = ErrorBody),
         (status = 415, description = "Of no type that is accepted", body = ErrorBody),
         (status = 429, description = "Too many files within an hour; see Retry-After", body = ErrorBody),
@@ -121,7 +123,9 @@ pub(super) async fn of_agent(
     let (desk, actor) = scope.desk(&state, query.agent)?;
     let file = checked(&state, query.name, &content)?;
     let inside = query.inside.unwrap_or(false);
-    let (ticket, attachment) = state.finish(async move { Ok(desk.attach(&id, &actor, &file, inside).await?) }).await?;
+    let message_id = query.message_id.map(|id| checked_id("message_id", id)).transpose()?;
+    let kept = state.finish(async move { Ok(desk.attach(&id, &actor, &file, inside, message_id).await?) });
+    let (ticket, attachment) = kept.await?;
     let ticket = scope.shown(&state, ticket).await?;
     Ok((StatusCode::CREATED, Json(AttachedBody { attachment: attachment.into(), ticket })))
 }

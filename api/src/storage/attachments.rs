@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::{Storage, StorageError, Tx, new_id, now};
+use super::{Storage, StorageError, Tx, now};
 use crate::desk::attachments::File;
 
 /// Milliseconds within which the files of a session are counted.
@@ -115,6 +115,17 @@ impl Storage {
 }
 
 impl Tx {
+    /// As [`Storage::attachment`].
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn attachment(&mut self, id: &str) -> Result<Option<Attachment>, StorageError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {TOLD} FROM attachments WHERE id = $1"));
+        let row = sqlx::query(sql).bind(id).fetch_optional(self.connection()).await?;
+        row.as_ref().map(attachment).transpose()
+    }
+
     /// Whether a locked session may get one more file: after how many milliseconds it may, `None` for now.
     ///
     /// # Errors
@@ -135,13 +146,14 @@ impl Tx {
         Ok(if per_hour == 0 { Some(HOUR) } else { oldest.map(|oldest| (oldest + HOUR - at).max(1)) })
     }
 
-    /// Keeps a file of a locked session.
+    /// Keeps a file of a locked session under an id.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn add_attachment(
         &mut self,
+        id: String,
         session_id: &str,
         belongs: Belongs<'_>,
         file: &File,
@@ -151,7 +163,7 @@ impl Tx {
             Belongs::Ticket { id, organisation } => (None, Some(id.to_owned()), organisation.map(str::to_owned)),
         };
         let kept = Attachment {
-            id: new_id(),
+            id,
             session_id: session_id.to_owned(),
             seq,
             ticket_id,

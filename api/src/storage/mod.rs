@@ -36,7 +36,7 @@ pub use outgoing::{AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, DueD
 pub use reports::{AgentLoad, Board, Cell, Column, Group, Report, ReportFilter, Span, Table};
 pub use search::{Found, FoundPage, Place, SEARCHED};
 pub use service_desks::{NewRemote, RemoteRecord, RemoteState};
-pub use sessions::{NewTurn, Owner, Session, SessionDetails, Turn};
+pub use sessions::{NewTurn, Owner, Session, SessionDetails, StoredMessage, Turn};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
 pub use statement::Item;

@@ -156,12 +156,19 @@ fn session(row: &AnyRow) -> Result<Session, StorageError> {
     })
 }
 
-/// What was answered; of a message without an answer (a form's) there is none.
-const ANSWER: &str = "SELECT text_masked, response_json FROM turns \
-                      WHERE session_id = $1 AND message_id = $2 AND response_json IS NOT NULL";
+const MESSAGE: &str = "SELECT text_masked, response_json FROM turns WHERE session_id = $1 AND message_id = $2";
 
-fn answer(row: &AnyRow) -> Result<(String, String), StorageError> {
-    Ok((row.try_get("text_masked")?, row.try_get("response_json")?))
+/// A message that was stored under an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its text, masked.
+    pub text: String,
+    /// The exact answer that it got; a form has none.
+    pub answer: Option<String>,
+}
+
+fn message(row: &AnyRow) -> Result<StoredMessage, StorageError> {
+    Ok(StoredMessage { text: row.try_get("text_masked")?, answer: row.try_get("response_json")? })
 }
 
 fn turn(row: &AnyRow) -> Result<Turn, StorageError> {
@@ -237,14 +244,14 @@ impl Storage {
         rows.iter().rev().map(turn).collect()
     }
 
-    /// The text, masked, of a message that was answered, and the exact answer that it got.
+    /// The message of a session that was stored under an id, if there is one.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn answer(&self, session_id: &str, message_id: &str) -> Result<Option<(String, String)>, StorageError> {
-        let query = sqlx::query(ANSWER).bind(session_id).bind(message_id);
-        query.fetch_optional(&self.readers).await?.as_ref().map(answer).transpose()
+    pub async fn message(&self, session_id: &str, message_id: &str) -> Result<Option<StoredMessage>, StorageError> {
+        let query = sqlx::query(MESSAGE).bind(session_id).bind(message_id);
+        query.fetch_optional(&self.readers).await?.as_ref().map(message).transpose()
     }
 
     /// Forgets the flows of sessions in which nothing has happened since `before`: they have waited in vain.
@@ -336,29 +343,14 @@ impl Tx {
         session(&row)
     }
 
-    /// As [`Storage::answer`].
+    /// As [`Storage::message`].
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn answer(
-        &mut self,
-        session_id: &str,
-        message_id: &str,
-    ) -> Result<Option<(String, String)>, StorageError> {
-        let query = sqlx::query(ANSWER).bind(session_id).bind(message_id);
-        query.fetch_optional(self.connection()).await?.as_ref().map(answer).transpose()
-    }
-
-    /// The number of a message of a customer's form, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn seq_of_message(&mut self, session_id: &str, message_id: &str) -> Result<Option<i64>, StorageError> {
-        let query = sqlx::query("SELECT seq FROM turns WHERE session_id = $1 AND message_id = $2");
-        let row = query.bind(session_id).bind(message_id).fetch_optional(self.connection()).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    pub async fn message(&mut self, session_id: &str, message_id: &str) -> Result<Option<StoredMessage>, StorageError> {
+        let query = sqlx::query(MESSAGE).bind(session_id).bind(message_id);
+        query.fetch_optional(self.connection()).await?.as_ref().map(message).transpose()
     }
 
     /// The number of the last turn up to a moment; 0 when there is none.

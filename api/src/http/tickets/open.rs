@@ -53,6 +53,7 @@ fn session_of_form(key_id: &str, message_id: &str) -> String {
     post, path = "/v1/tickets", tag = "chat", request_body = OpenRequest, security(("api_key" = [])),
     responses(
         (status = 201, description = "The ticket", body = TicketBody),
+        (status = 409, description = "Another message of the session has this id", body = ErrorBody),
         (status = 422, description = "A field is missing or wrong", body = ErrorBody),
     )
 )]
