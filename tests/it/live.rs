@@ -372,6 +372,8 @@ struct Customer {
     deeds: Arc<Deeds>,
 }
 
+/// After which time somebody asks again whom the service was too busy for.
+const BUSY: Duration = Duration::from_millis(100);
 /// How often an agent answers a customer.
 const REPLIES: usize = 3;
 /// The last message of a customer before the ticket may be resolved.
@@ -444,7 +446,7 @@ impl Customer {
                 }
                 if frame["type"] == "error" {
                     assert_eq!(frame["error"]["code"], "busy", "{frame}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(BUSY).await;
                     break;
                 }
             }
@@ -486,13 +488,26 @@ impl Customer {
     }
 }
 
+/// Who is told that the service is busy asks the same again.
+async fn read(address: SocketAddr, path: &str) -> Value {
+    loop {
+        match request(address, "GET", path, &Value::Null, None).await.unwrap() {
+            (429, _) => tokio::time::sleep(BUSY).await,
+            (status, body) => {
+                assert_eq!(status, 200, "{body}");
+                return body;
+            }
+        }
+    }
+}
+
 /// An agent who takes whatever waits, over connections that break.
 async fn agent(name: String, addresses: Vec<SocketAddr>, mut random: StdRng, deeds: Arc<Deeds>, all: usize) {
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < 6 * PATIENCE, "the tickets are never done");
         let address = *addresses.choose(&mut random).unwrap();
-        let (_, list) = request(address, "GET", "/v1/tickets?status=new", &Value::Null, None).await.unwrap();
+        let list = read(address, "/v1/tickets?status=new").await;
         let waiting = list["tickets"].as_array().unwrap().clone();
         let Some(ticket) = waiting.choose(&mut random) else {
             let taken = deeds.taken.lock().unwrap().len();
@@ -509,10 +524,11 @@ async fn agent(name: String, addresses: Vec<SocketAddr>, mut random: StdRng, dee
         let mut insist = async |action: &str, body: Value| loop {
             let address = *addresses.choose(&mut random).unwrap();
             let cut = random.random_bool(0.3).then(|| Duration::from_millis(random.random_range(0..20)));
-            if let Some(answer) = request(address, "POST", &path(action), &body, cut).await {
-                return answer;
+            match request(address, "POST", &path(action), &body, cut).await {
+                Some((429, _)) => tokio::time::sleep(BUSY).await,
+                Some(answer) => return answer,
+                None => *deeds.cuts.lock().unwrap() += 1,
             }
-            *deeds.cuts.lock().unwrap() += 1;
         };
         let (status, _) = insist("take", json!({ "agent": name })).await;
         if status == 409 {
@@ -530,7 +546,7 @@ async fn agent(name: String, addresses: Vec<SocketAddr>, mut random: StdRng, dee
         // The customer has more to say, and is not left before that.
         let session_path = format!("/v1/sessions/{session}");
         loop {
-            let (_, known) = request(addresses[0], "GET", &session_path, &Value::Null, None).await.unwrap();
+            let known = read(addresses[0], &session_path).await;
             if known["turns"].as_array().unwrap().iter().any(|turn| turn["message_id"] == LAST) {
                 break;
             }
