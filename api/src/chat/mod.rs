@@ -306,7 +306,8 @@ impl Chat {
     async fn listen(&self, message: &Message, session: &Session) -> Result<Judged, ApiError> {
         let mut judged = Judged::nothing();
         let Some(text) = &message.text else { return Ok(judged) };
-        if message.file.is_none() && self.engine.called_off(text, []).is_some() {
+        // What was said before is only read where it matters.
+        if self.engine.called_off(text, []).is_some() {
             let turns = self.storage.last_turns(&session.id, session.resolved_seq, WINDOW).await?;
             let said = turns.iter().filter(|turn| turn.role == Role::User).map(|turn| turn.text.as_str());
             judged.called_off = self.engine.called_off(text, said);

@@ -59,7 +59,7 @@ impl Default for CheckSettings {
 }
 
 /// What was found, and by which thresholds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Cosine from which two wordings were taken for the same question.
     pub same: f32,

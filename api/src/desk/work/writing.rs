@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 use yingda_engine::Role;
 
 use super::Desk;
@@ -13,11 +13,11 @@ use crate::desk::ticket::{Action, Move, Ticket};
 use crate::desk::{Actor, DeskError, Suggestion};
 use crate::storage::{Attachment, Belongs, NewEvent, NewTurn, new_id, now};
 
-/// The id of a file that came with an id of the caller's: the same for the same session and id.
-fn id_of_file(session_id: &str, message_id: &str) -> String {
-    let digest = Sha256::digest(format!("{session_id}\n{message_id}"));
-    let bytes = std::array::from_fn(|at| digest[at]);
-    Uuid::to_string(&Builder::from_custom_bytes(bytes).into_uuid())
+/// The id of a file that came with an id of the caller's: the same for the same session and id. An organisation's are its own, so
+/// that nobody learns from an id what others keep under it.
+fn id_of_file(organisation: Option<&str>, session_id: &str, message_id: &str) -> String {
+    let digest = Sha256::digest(format!("{}\n{session_id}\n{message_id}", organisation.unwrap_or_default()));
+    Builder::from_custom_bytes(std::array::from_fn(|at| digest[at])).into_uuid().to_string()
 }
 
 impl Desk {
@@ -71,7 +71,8 @@ impl Desk {
     ) -> Result<(Ticket, Attachment), DeskError> {
         let mut locked = self.lock(id).await?;
         let session_id = locked.session.id.clone();
-        let file_id = message_id.as_ref().map_or_else(new_id, |message_id| id_of_file(&session_id, message_id));
+        let organisation = self.organisation.as_deref();
+        let file_id = message_id.as_ref().map_or_else(new_id, |id| id_of_file(organisation, &session_id, id));
         if let Some(message_id) = &message_id {
             if let Some(kept) = locked.tx.attachment(&file_id).await? {
                 let same = kept.name == file.name
@@ -88,7 +89,7 @@ impl Desk {
         }
         if inside {
             locked.ticket.updated_at = now();
-            let belongs = Belongs::Ticket { id, organisation: self.organisation.as_deref() };
+            let belongs = Belongs::Ticket { id, organisation };
             let kept = locked.tx.add_attachment(file_id, &session_id, belongs, file).await?;
             let data = json!({ "text": file.name, "attachment": AttachmentItem::from(kept.clone()) });
             let ticket = locked.finish(NewEvent::new("note", actor.name()).with(data)).await?;
